@@ -1,0 +1,1 @@
+"""Tests, in the tree of torchlpr; oracles/ holds the independent definitions."""
