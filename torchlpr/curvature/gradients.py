@@ -1,0 +1,133 @@
+"""Gradients of atomic energies with respect to all weights, atom by atom, in float64.
+
+The generic way is ``vmap(grad)`` over atoms and works for any module that maps
+(features, types) to atomic energies. Heads linear in their parameters hand over their basis,
+and the Behler-Parrinello network has a closed form. Parameters are ordered as
+``module.parameters()`` yields them, each flattened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from torchlpr.curvature.layered import layered_gradients
+from torchlpr.errors import InputError
+from torchlpr.models import BehlerParrinelloMLP, LinearInParameters
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = [
+    "atomic_gradients",
+    "check_parameters",
+    "chunk_size",
+    "generic_gradients",
+    "gradient_chunks",
+    "parameter_count",
+]
+
+CHUNK_BYTES = 256 * 2**20  # large enough for GEMM speed, small beside any machine's memory
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number P of weights."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def chunk_size(n_parameters: int, budget: int = CHUNK_BYTES) -> int:
+    """Atoms whose float64 gradients fit into a budget of bytes, at least one."""
+    return max(1, budget // (8 * max(1, n_parameters)))
+
+
+def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:
+    """Gradient of every atomic energy with respect to the weights, by the cheapest exact way.
+
+    Args:
+        model: maps (features, types) to atomic energies; each energy must depend on its own
+            atom's features alone.
+        features: shape (atoms, features).
+        types: atomic numbers, shape (atoms,).
+
+    Returns:
+        g_k = d(energy of atom k)/d(weights), shape (atoms, parameters), float64, in eV per
+        unit of weight.
+
+    Raises:
+        InputError: if the model has no parameters, or they are not finite.
+    """
+    check_parameters(model)
+    x = features.to(torch.float64)
+    if isinstance(model, LinearInParameters):
+        with torch.no_grad():
+            return model.basis(x, types).to(torch.float64)
+    if isinstance(model, BehlerParrinelloMLP):
+        return layered_gradients(model, x, types)
+    return generic_gradients(model, x, types)
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Refuse a model without parameters, or with parameters that are not finite.
+
+    Args:
+        model: any module.
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    if not parameter_count(model):
+        raise InputError(f"{type(model).__name__} has no parameters, so nothing has a gradient")
+    for name, p in model.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            raise InputError(f"parameter {name!r} of the model is not finite; train it again")
+
+
+def generic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:
+    """``vmap(grad)`` over atoms, for any module.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        features: shape (atoms, features), float64.
+        types: atomic numbers, shape (atoms,).
+
+    Returns:
+        Shape (atoms, parameters), float64.
+    """
+    fixed = {name: _double(value) for name, value in model.named_buffers()}
+    weights = {name: _double(value) for name, value in model.named_parameters()}
+    out = features.new_zeros(len(features), parameter_count(model))
+    for z in types.unique():  # a species at a time: vmap cannot branch on a batched type
+        chosen = (types == z).nonzero().squeeze(1)
+        one = z.reshape(1)
+
+        def energy(w: dict[str, Tensor], atom: Tensor, one: Tensor = one) -> Tensor:
+            local: Tensor = functional_call(model, {**fixed, **w}, (atom.unsqueeze(0), one))
+            return local.squeeze(0)
+
+        blocks = vmap(grad(energy), in_dims=(None, 0))(weights, features[chosen])
+        out[chosen] = torch.cat([blocks[name].flatten(1) for name in weights], dim=1)
+    return out
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.detach().to(torch.float64) if value.is_floating_point() else value
+
+
+def gradient_chunks(
+    model: nn.Module, batch: AtomBatch, size: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Atomic gradients in chunks of consecutive atoms, so that memory stays bounded.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: the atoms.
+        size: atoms a chunk, by default what fits into 256 MiB.
+
+    Yields:
+        The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64.
+    """
+    step = size or chunk_size(parameter_count(model))
+    for start in range(0, len(batch), step):
+        part = slice(start, min(start + step, len(batch)))
+        yield part, atomic_gradients(model, batch.features[part], batch.types[part])

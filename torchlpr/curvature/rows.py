@@ -1,0 +1,59 @@
+"""Rows of the Gauss-Newton Hessian: one for each training energy, weighted as the loss is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from torchlpr.curvature.gradients import check_parameters, gradient_chunks, parameter_count
+from torchlpr.curvature.layered import layered_sums
+from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = ["energy_rows", "structure_gradients"]
+
+
+def structure_gradients(
+    model: nn.Module, batch: AtomBatch, scale: Tensor, size: int | None = None
+) -> Tensor:
+    """Scaled sums of atomic gradients over each structure.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: the atoms.
+        scale: factor of each structure, shape (structures,).
+        size: atoms a chunk, see :func:`gradient_chunks`.
+
+    Returns:
+        scale_A sum_{k in A} g_k, shape (structures, parameters), float64.
+    """
+    check_parameters(model)
+    if isinstance(model, BehlerParrinelloMLP):
+        return layered_sums(model, batch).mul_(scale.unsqueeze(1))
+    rows = torch.zeros(
+        batch.n_structures,
+        parameter_count(model),
+        dtype=torch.float64,
+        device=batch.features.device,
+    )
+    for part, gradients in gradient_chunks(model, batch, size):
+        rows.index_add_(0, batch.structure[part], gradients)
+    return rows.mul_(scale.to(rows).unsqueeze(1))
+
+
+def energy_rows(
+    model: nn.Module, batch: AtomBatch, objective: Objective, size: int | None = None
+) -> Tensor:
+    """Rows R = sqrt(c) d(E~_A/n_A)/dw of the energy part of the loss.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: training structures; their energies are not used.
+        objective: gives the row weights.
+        size: atoms a chunk, see :func:`gradient_chunks`.
+
+    Returns:
+        Shape (structures, parameters), float64.
+    """
+    return structure_gradients(model, batch, objective.row_scale(batch.counts), size)

@@ -1,0 +1,6 @@
+"""Rigidity of local and total predictions: thin over curvature."""
+
+from torchlpr.rigidity.prediction import prediction_rigidity
+from torchlpr.rigidity.rigidity import Evaluation, Rigidity
+
+__all__ = ["Evaluation", "Rigidity", "prediction_rigidity"]
