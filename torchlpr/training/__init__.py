@@ -1,0 +1,17 @@
+"""Training: Lightning for networks, closed forms for linear heads, and the minimum measured."""
+
+from torchlpr.training.fit import FitResult, energy_rmse, fit
+from torchlpr.training.levenberg_marquardt import LMSettings
+from torchlpr.training.network import AdamSettings, train_network
+from torchlpr.training.stationarity import Stationarity, stationarity
+
+__all__ = [
+    "AdamSettings",
+    "FitResult",
+    "LMSettings",
+    "Stationarity",
+    "energy_rmse",
+    "fit",
+    "stationarity",
+    "train_network",
+]

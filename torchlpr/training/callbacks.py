@@ -1,0 +1,134 @@
+"""Lightning callbacks: the training log with its progress bar, and checkpoints to resume from."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from tqdm.auto import tqdm
+
+from torchlpr.errors import InputError
+from torchlpr.files import atomic_path
+
+__all__ = ["ResumableCheckpoint", "TrainingLog"]
+
+COLUMNS = ("epoch", "loss", "rmse_train", "rmse_validation", "lr")
+
+
+class TrainingLog(L.Callback):
+    """Loss, errors and learning rate of every epoch, as rows, a CSV file and a progress bar.
+
+    The rows travel inside checkpoints, so that the log of a resumed training is the log of an
+    uninterrupted one.
+
+    Args:
+        epochs: epochs to come in all.
+        path: CSV file written at checkpoints and at the end, None keeps the rows in memory.
+        progress: whether to show a bar.
+    """
+
+    def __init__(self, epochs: int, path: Path | None = None, progress: bool = True) -> None:
+        self.path, self.rows = path, list[tuple[float, ...]]()
+        self._bar = tqdm(total=epochs, desc="training", unit="epoch", disable=not progress)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the epoch's row.
+
+        Args:
+            trainer: the running trainer.
+            pl_module: the module in training.
+        """
+        seen = trainer.callback_metrics
+        rmse = math.sqrt(float(seen["train/mse"]))
+        validation = math.sqrt(float(seen.get("validation/mse", math.nan)))
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append((trainer.current_epoch, float(seen["train/loss"]), rmse, validation, lr))
+        if self._bar.update(len(self.rows) - self._bar.n):
+            shown = {"loss": f"{self.rows[-1][1]:.3e}", "rmse": f"{rmse:.2e} eV", "lr": f"{lr:.1e}"}
+            if math.isfinite(validation):
+                shown["validation"] = f"{validation:.2e} eV"
+            self._bar.set_postfix(shown, refresh=False)
+
+    def write(self) -> None:
+        """Write the CSV file, whole or not at all."""
+        if self.path is not None:
+            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows(self.rows)
+
+    def close(self) -> None:
+        """Write the file and end the bar."""
+        self.write()
+        self._bar.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows of the checkpoint back.
+
+        Args:
+            state_dict: as :meth:`state_dict` gave it.
+        """
+        self.rows = [tuple(row) for row in state_dict["rows"]]
+        self._bar.update(len(self.rows))
+
+
+class ResumableCheckpoint(Checkpoint):
+    """Save the whole training state every few seconds, at the end of an epoch.
+
+    As a ``Checkpoint`` Lightning calls it last, after the learning rate was stepped.
+
+    Args:
+        path: checkpoint file, always whole.
+        fingerprint: hash of data and settings; a checkpoint with another one is refused.
+        log: its CSV file is written along.
+        seconds: least time between two checkpoints.
+    """
+
+    def __init__(
+        self, path: Path, fingerprint: str, log: TrainingLog, seconds: float = 15.0
+    ) -> None:
+        self.path, self.fingerprint, self.seconds = path, fingerprint, seconds
+        self.training_log = log  # Lightning writes its own 'log' onto callbacks
+        self._last = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save when it is time to.
+
+        Args:
+            trainer: the running trainer.
+            pl_module: the module in training.
+        """
+        if time.monotonic() - self._last < self.seconds:
+            return
+        with atomic_path(self.path) as temporary:
+            trainer.save_checkpoint(temporary)
+        self.training_log.write()
+        self._last = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fingerprint."""
+        return {"fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another training.
+
+        Args:
+            state_dict: as :meth:`state_dict` gave it.
+
+        Raises:
+            InputError: if data or settings differ.
+        """
+        if state_dict["fingerprint"] != self.fingerprint:
+            raise InputError(
+                f"{self.path} belongs to a training on other data or with other settings; "
+                "choose another output folder or remove that file"
+            )

@@ -1,0 +1,160 @@
+"""One call that brings any model to the minimum of its objective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import lightning as L
+import torch
+from torch import nn
+
+from torchlpr.curvature.gradients import check_parameters
+from torchlpr.errors import InputError
+from torchlpr.models import LinearInParameters
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.training.closed_form import fit_linear
+from torchlpr.training.levenberg_marquardt import LMSettings
+from torchlpr.training.network import AdamSettings, train_network
+from torchlpr.training.second_order import train_second_order
+from torchlpr.training.stationarity import Stationarity, stationarity
+
+__all__ = ["FitResult", "energy_rmse", "fit"]
+
+Optimizer = Literal["auto", "adam", "lm", "adam+lm", "closed-form"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit reached.
+
+    Attributes:
+        optimizer: what was used.
+        loss: value of the objective at the end, eV^2.
+        rmse: training error of the energy per atom, eV.
+        stationarity: how close the weights are to a minimum.
+        seconds: wall time.
+        epochs: one row an epoch of Adam: epoch, loss (eV^2), training RMSE, validation RMSE
+            (eV), learning rate.
+        steps: one row a Levenberg-Marquardt step: step, loss (eV^2), |grad|, damping.
+    """
+
+    optimizer: str
+    loss: float
+    rmse: float
+    stationarity: Stationarity
+    seconds: float
+    epochs: list[tuple[float, ...]]
+    steps: list[tuple[float, ...]]
+
+    def __str__(self) -> str:
+        """The result in two lines."""
+        return (
+            f"{self.optimizer}: loss {self.loss:.4e} eV^2, training RMSE {self.rmse:.2e} eV/atom, "
+            f"{self.seconds:.1f} s\n{self.stationarity.sentence()}"
+        )
+
+
+def fit(
+    model: nn.Module,
+    batch: AtomBatch,
+    objective: Objective,
+    optimizer: Optimizer = "auto",
+    *,
+    settings: AdamSettings | None = None,
+    lm_settings: LMSettings | None = None,
+    validation: AtomBatch | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+    **adam: float | int | None,
+) -> FitResult:
+    """Bring a model to the minimum of its regularised loss, in place.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: training structures with energies; subtract a baseline first where energies are
+            far from zero (:class:`torchlpr.CompositionBaseline`).
+        objective: the loss.
+        optimizer: "closed-form" for linear and kernel heads (exact); for networks "adam",
+            "lm" (Levenberg-Marquardt) or "adam+lm" (Adam, then LM from where it ended);
+            "auto" is the closed form where there is one, "adam" where a setting of Adam is
+            given, else "lm".
+        settings: Adam's settings.
+        lm_settings: when Levenberg-Marquardt stops.
+        validation: structures whose error Adam logs.
+        out: folder for logs and the checkpoints that a killed training resumes from.
+        progress: whether to show bars.
+        callbacks: further Lightning callbacks for Adam.
+        **adam: single settings of Adam in place of ``settings``: epochs, lr, factor, patience,
+            cooldown, batch_size, seed.
+
+    Returns:
+        What was reached, and how close to a minimum that is.
+    """
+    start = time.perf_counter()
+    used = _choose(model, batch, optimizer, settings is not None or bool(adam))
+    batch = batch.to(dtype=next(model.parameters()).dtype)
+    epochs, steps = list[tuple[float, ...]](), list[tuple[float, ...]]()
+    if used == "closed-form" and isinstance(model, LinearInParameters):
+        fit_linear(model, batch, objective)
+    if used.startswith("adam"):
+        chosen = _override(settings or AdamSettings(), adam)
+        valid = validation and validation.to(dtype=batch.features.dtype)
+        epochs = train_network(model, batch, objective, chosen, valid, out, progress, callbacks)
+    if used.endswith("lm"):
+        steps = train_second_order(model, batch, objective, lm_settings, out, progress)
+    reached = stationarity(model, batch, objective)
+    seconds = time.perf_counter() - start
+    rmse = energy_rmse(model, batch)
+    return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps)
+
+
+def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: bool) -> str:
+    """The optimiser that "auto" stands for, after a look at the input."""
+    if not len(batch.labels()):
+        raise InputError("the training set is empty; give at least one structure")
+    if optimizer not in get_args(Optimizer):
+        raise InputError(
+            f"optimizer {optimizer!r} is unknown; use one of {', '.join(get_args(Optimizer))}"
+        )
+    linear = isinstance(model, LinearInParameters)
+    if optimizer == "closed-form" and not linear:
+        raise InputError(
+            f"{type(model).__name__} is not linear in its parameters; use optimizer='lm'"
+        )
+    check_parameters(model)
+    if optimizer != "auto":
+        return optimizer
+    if linear:
+        return "closed-form"
+    return "adam" if adam_is_meant else "lm"
+
+
+def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
+    """Root mean square error of the energy per atom.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: structures with energies.
+
+    Returns:
+        RMSE in eV per atom.
+    """
+    with torch.no_grad():
+        local = model(batch.features.to(next(model.parameters()).dtype), batch.types)
+    totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
+    error = (totals - batch.labels()) / batch.counts
+    return float(error.square().mean().sqrt())
+
+
+def _override(settings: AdamSettings, changes: dict[str, float | int | None]) -> AdamSettings:
+    unknown = set(changes) - set(AdamSettings.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(AdamSettings.__dataclass_fields__)
+        raise InputError(f"{', '.join(sorted(unknown))} is no setting of Adam; there are {known}")
+    return replace(settings, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,142 @@
+"""Training a network: Lightning with Adam on the full objective, resumable."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from torch import nn
+
+from torchlpr.errors import InputError
+from torchlpr.files import make_folder
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.datamodule import StructureDataModule
+from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
+from torchlpr.training.module import PotentialModule
+from torchlpr.training.resume import fingerprint
+
+__all__ = ["AdamSettings", "train_network"]
+
+CHECKPOINT = "training.ckpt"
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """How a network is trained; the defaults are the recipe of Chong et al. (2023).
+
+    Attributes:
+        epochs: passes over the training set.
+        lr: Adam's learning rate.
+        factor: factor of the learning rate where the loss stands still.
+        patience: epochs without improvement before the rate falls.
+        cooldown: epochs to wait after it fell.
+        batch_size: structures a step, None for the full batch.
+        seed: seed of the order of mini-batches.
+    """
+
+    epochs: int = 2000
+    lr: float = 0.005
+    factor: float = 0.5
+    patience: int = 100
+    cooldown: int = 100
+    batch_size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.lr > 0 or not 0 < self.factor < 1:
+            raise InputError(
+                f"epochs must be positive, lr positive and factor between 0 and 1, not "
+                f"{self.epochs}, {self.lr} and {self.factor}"
+            )
+
+
+def train_network(
+    model: nn.Module,
+    batch: AtomBatch,
+    objective: Objective,
+    settings: AdamSettings | None = None,
+    validation: AtomBatch | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+) -> list[tuple[float, ...]]:
+    """Train a model in place.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: training structures with energies.
+        objective: the loss.
+        settings: Adam's settings.
+        validation: structures whose error is logged.
+        out: folder for the log ``metrics.csv`` and the checkpoint a killed training resumes
+            from; None keeps everything in memory.
+        progress: whether to show a bar.
+        callbacks: further Lightning callbacks.
+
+    Returns:
+        One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate.
+    """
+    settings = settings or AdamSettings()
+    folder = None if out is None else make_folder(out)
+    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress)
+    data = StructureDataModule(batch, validation, settings.batch_size, settings.seed)
+    module = PotentialModule(
+        model,
+        objective,
+        batch.n_structures,
+        settings.lr,
+        settings.factor,
+        settings.patience,
+        settings.cooldown,
+    )
+    hooks: list[L.Callback] = [log, *callbacks]
+    resume_from = None
+    if folder is not None:
+        path = folder / CHECKPOINT
+        mark = fingerprint(model, batch, objective, settings)
+        hooks.append(ResumableCheckpoint(path, mark, log))
+        resume_from = path if path.exists() else None
+    with _quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=settings.epochs,
+            accelerator="gpu" if batch.features.is_cuda else "cpu",
+            devices=1,
+            precision="32-true",  # Lightning's word for: leave the dtypes as they are
+            callbacks=hooks,
+            logger=False,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            check_val_every_n_epoch=max(1, settings.epochs // 200),
+            limit_val_batches=None if validation is not None else 0,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
+    log.close()
+    return log.rows
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's remarks on hardware and workers from the user of a full batch."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for remark in (
+                ".*does not have many workers.*",
+                ".*LeafSpec.* is deprecated.*",
+                "GPU available but not used.*",
+                ".*smaller than the logging interval.*",
+            ):
+                warnings.filterwarnings("ignore", message=remark)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""Is this a minimum? Rigidity is defined at one, so every fit is asked."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from torchlpr.curvature import Factor, build, energy_rows
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = ["Stationarity", "stationarity"]
+
+# a tenth of the spread of atomic energies: the loss profile's vertex is then where we say it is
+ALLOWED_SHIFT = 0.1
+ALLOWED_GRADIENT = 1e-3
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """How close weights are to a minimum of the regularised loss.
+
+    Attributes:
+        gradient_norm: |grad L|, eV^2 per unit of weight.
+        relative_gradient: |grad L| / (mu |w|), dimensionless.
+        newton_decrement: grad^T H^-1 grad with the Gauss-Newton H: twice the loss still to be
+            gained in the quadratic model, eV^2.
+        vertex_shift: largest |delta_k| over the training atoms, delta_k = -g_k^T H^-1 grad L,
+            how far the loss profile's vertex lies from the prediction, eV.
+        local_std: standard deviation of the predicted atomic energies, eV.
+        effective_dof: tr(H^-1 R^T R), weights that the training rows determine.
+        loss: value of the objective, eV^2.
+    """
+
+    gradient_norm: float
+    relative_gradient: float
+    newton_decrement: float
+    vertex_shift: float
+    local_std: float
+    effective_dof: float
+    loss: float
+
+    @property
+    def is_minimum(self) -> bool:
+        """Whether gradient and vertex shift are both small enough to trust the rigidity."""
+        return (
+            self.relative_gradient <= ALLOWED_GRADIENT
+            and self.vertex_shift <= ALLOWED_SHIFT * self.local_std
+        )
+
+    def sentence(self) -> str:
+        """What the numbers mean, in one sentence.
+
+        Returns:
+            The verdict, and the remedy where the weights are not at a minimum.
+        """
+        numbers = (
+            f"|grad L| is {self.relative_gradient:.1e} of mu|w|, the vertex shift at most "
+            f"{self.vertex_shift:.1e} eV (atomic energies spread over {self.local_std:.1e} eV)"
+        )
+        if self.is_minimum:
+            return f"The weights are at a minimum of the regularised loss: {numbers}."
+        return (
+            f"The weights are not yet at a minimum, so the rigidities are those of the curvature "
+            f"where training stopped: {numbers}; train for more epochs or raise mu."
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers, as checkpoints and summaries store them."""
+        return asdict(self)
+
+
+def stationarity(
+    model: nn.Module, batch: AtomBatch, objective: Objective, factor: Factor | None = None
+) -> Stationarity:
+    """Measure how close a model's weights are to a minimum, in float64.
+
+    Args:
+        model: maps (features, types) to atomic energies; not changed.
+        batch: training structures with energies.
+        objective: the loss.
+        factor: the Gauss-Newton factor of these rows where it is already known.
+
+    Returns:
+        The measures; see SCIENCE of the vertex shift in :class:`Stationarity`.
+    """
+    batch = batch.to(dtype=torch.float64)
+    twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)
+    weights = dict(twin.named_parameters())
+    local = twin(batch.features, batch.types)
+    residuals = objective.residuals(local, batch.structure, batch.counts, batch.labels())
+    loss = objective.data_loss(residuals) + objective.penalty(weights.values())
+    gradient = flatten(torch.autograd.grad(loss, list(weights.values())))
+    if factor is None:
+        factor = build(energy_rows(model, batch, objective), objective.mu)
+    step = factor.solve(gradient.unsqueeze(0)).squeeze(0)
+    size = objective.mu * float(flatten([p.detach() for p in weights.values()]).norm())
+    norm = float(gradient.norm())
+    return Stationarity(
+        gradient_norm=norm,
+        relative_gradient=norm / size if size > 0 else (math.inf if norm > 0 else 0.0),
+        newton_decrement=float(gradient @ step),
+        vertex_shift=float(_directional(twin, batch, step).abs().max()),
+        local_std=float(local.detach().std(correction=0)),
+        effective_dof=factor.effective_dof(),
+        loss=float(loss.detach()),
+    )
+
+
+def flatten(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Concatenate tensors in the order of the parameters, shape (P,)."""
+    return torch.cat([t.reshape(-1) for t in tensors])
+
+
+def _directional(model: nn.Module, batch: AtomBatch, direction: Tensor) -> Tensor:
+    """g_k . direction for every atom by one forward-mode pass, shape (atoms,)."""
+    primal, tangent, before = {}, {}, 0
+    for name, p in model.named_parameters():
+        primal[name] = p.detach()
+        tangent[name] = direction[before : before + p.numel()].reshape(p.shape)
+        before += p.numel()
+
+    def energies(w: dict[str, Tensor]) -> Tensor:
+        out: Tensor = functional_call(model, w, (batch.features, batch.types))
+        return out
+
+    change: Tensor = jvp(energies, (primal,), (tangent,))[1]
+    return change
