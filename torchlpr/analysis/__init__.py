@@ -1,0 +1,1 @@
+"""Maps, statistics and plots of rigidities."""
