@@ -1,0 +1,178 @@
+"""A run: everything a trained model needs to meet new structures, in one versioned file."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase
+import torch
+from torch import Tensor
+
+import torchlpr.descriptors.soap as descriptors
+from torchlpr.errors import InputError
+from torchlpr.models import CompositionBaseline
+from torchlpr.rigidity import Rigidity
+from torchlpr.serialization import read_document, write_document
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.training import Stationarity
+
+__all__ = ["CHECKPOINT", "Prediction", "Run", "load"]
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says about structures; energies in eV, rigidities in 1/eV^2.
+
+    Attributes:
+        batch: the structures as tensors, with their own energies where they have any.
+        energies: predicted total energies, shape (structures,).
+        local_energies: predicted atomic energies, baseline included, shape (atoms,).
+        lpr: local prediction rigidity, shape (atoms,).
+        lpr_mu_fraction: share of the regulariser in it, shape (atoms,).
+        pr: rigidity of the energy per atom, shape (structures,).
+        pr_mu_fraction: share of the regulariser in it, shape (structures,).
+    """
+
+    batch: AtomBatch
+    energies: Tensor
+    local_energies: Tensor
+    lpr: Tensor
+    lpr_mu_fraction: Tensor
+    pr: Tensor
+    pr_mu_fraction: Tensor
+
+    def rmse(self) -> float | None:
+        """RMSE of the energy per atom in eV, None where the structures have no energies."""
+        if self.batch.energies is None:
+            return None
+        error = (self.energies - self.batch.energies) / self.batch.counts
+        return float(error.square().mean().sqrt())
+
+    def per_atom(self) -> dict[str, Tensor]:
+        """The arrays that files get: lpr, lpr_mu_fraction, local_energy."""
+        return {
+            "lpr": self.lpr,
+            "lpr_mu_fraction": self.lpr_mu_fraction,
+            "local_energy": self.local_energies,
+        }
+
+
+@dataclass
+class Run:
+    """Descriptor, baseline, model, objective and curvature of a finished training.
+
+    Attributes:
+        descriptor: makes features of structures.
+        baseline: fixed energy of each species.
+        rigidity: model, objective and the factorised Hessian of the training set.
+        stationarity: how close the weights are to a minimum.
+        metrics: errors and sizes, plain numbers.
+        versions: of the packages that made it.
+    """
+
+    descriptor: descriptors.SOAP
+    baseline: CompositionBaseline
+    rigidity: Rigidity
+    stationarity: Stationarity
+    metrics: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=lambda: package_versions())
+
+    def predict(self, structures: Sequence[ase.Atoms], progress: bool | None = None) -> Prediction:
+        """Energies and rigidities of structures.
+
+        Args:
+            structures: any structures of the species the run was trained on.
+            progress: whether to show a bar for the features; None shows it for long work.
+
+        Returns:
+            The prediction.
+        """
+        batch = self.descriptor(structures, progress=progress)
+        model = self.rigidity.model
+        features = batch.features.to(next(model.parameters()).dtype)
+        with torch.no_grad():
+            local = model(features, batch.types).to(torch.float64)
+        local = local + self.baseline(batch.features, batch.types)
+        totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
+        atoms, whole = self.rigidity.atoms(batch), self.rigidity.structures(batch)
+        return Prediction(batch, totals, local, *atoms, *whole)
+
+    def save(self, path: str | Path) -> None:
+        """Write the run, whole or not at all.
+
+        Args:
+            path: the checkpoint file.
+        """
+        content = {
+            "descriptor": self.descriptor.hypers(),
+            "baseline": {
+                "types": list(self.baseline.types),
+                "energies": self.baseline.energies.tolist(),
+            },
+            "rigidity": self.rigidity.state(),
+            "stationarity": self.stationarity.as_dict(),
+            "metrics": self.metrics,
+            "versions": self.versions,
+        }
+        write_document(path, "run", content)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Run:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: the checkpoint file.
+
+        Returns:
+            The run.
+        """
+        content = read_document(path, "run")
+        return cls(
+            descriptors.SOAP(**content["descriptor"]),
+            CompositionBaseline(**content["baseline"]),
+            Rigidity.from_state(content["rigidity"]),
+            Stationarity(**content["stationarity"]),
+            content["metrics"],
+            content["versions"],
+        )
+
+
+def load(run: str | Path) -> Run:
+    """Open a finished training.
+
+    Args:
+        run: folder that ``torchlpr fit`` wrote, or the checkpoint file in it.
+
+    Returns:
+        The run, ready to predict.
+
+    Raises:
+        InputError: if there is no such run, it is unfinished, or its file cannot be read.
+    """
+    path = Path(run)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give the folder that torchlpr fit wrote")
+    if path.is_dir():
+        if not (path / CHECKPOINT).exists():
+            unfinished = (path / "config.yaml").exists()
+            raise InputError(
+                f"the training in {path} is not finished; run torchlpr fit again to resume it"
+                if unfinished
+                else f"{path} holds no {CHECKPOINT}; give the folder that torchlpr fit wrote"
+            )
+        path = path / CHECKPOINT
+    return Run.from_file(path)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what numbers depend on, by name."""
+    from importlib.metadata import version
+
+    packages = ("torchlpr", "torch", "featomic", "ase", "numpy", "lightning")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,1 @@
+"""The commands as Python functions: whole ways from files to files."""

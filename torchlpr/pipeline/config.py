@@ -1,0 +1,157 @@
+"""The settings of a fit; every one but the training file has a default that makes sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torchlpr.errors import InputError
+
+__all__ = [
+    "DataConfig",
+    "DescriptorConfig",
+    "FitConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "TrainingConfig",
+]
+
+
+@dataclass
+class DataConfig:
+    """Where structures come from.
+
+    Attributes:
+        train: file of training structures, anything that ASE reads.
+        validation: file of validation structures, or the fraction of the training file to set
+            aside for it; 0 for none.
+        test: file of test structures, or the fraction of the training file to set aside.
+        energy_key: name of the total energy in the files.
+        forces_key: name of the forces in the files.
+        group_key: name of an info entry (a trajectory, say) whose structures stay together.
+        seed: seed of the split.
+    """
+
+    train: str
+    validation: str | float = 0.1
+    test: str | float = 0.1
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    group_key: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class DescriptorConfig:
+    """The SOAP power spectrum, in featomic's terms.
+
+    Attributes:
+        cutoff: radius of an environment in Å.
+        max_radial: largest radial index; 7 gives 8 functions.
+        max_angular: largest angular momentum.
+        width: width of the atomic Gaussians in Å.
+        smoothing: width of the smooth end of the cutoff in Å.
+        types: elements the model knows, those of the data if null.
+        radial_scaling: exponent, rate and scale of the weight of distant neighbours, or null.
+        normalize: scale the vector of each atom to unit norm.
+        cache: folder that keeps features between runs, null for none.
+    """
+
+    cutoff: float = 5.0
+    max_radial: int = 7
+    max_angular: int = 6
+    width: float = 0.5
+    smoothing: float = 0.5
+    types: list[str] | None = None
+    radial_scaling: dict[str, float] | None = None
+    normalize: bool = True
+    cache: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """What maps features to atomic energies.
+
+    Attributes:
+        kind: mlp (Behler-Parrinello network), linear or kernel (sparse kernel, SOAP).
+        hidden: widths of the network's hidden layers.
+        activation: sigmoid, tanh, silu, softplus or linear.
+        bias: whether the network's layers have biases.
+        n_inducing: inducing environments of the kernel model, by farthest-point sampling.
+        zeta: exponent of the kernel.
+        seed: seed of the network's initial weights.
+    """
+
+    kind: Literal["mlp", "linear", "kernel"] = "mlp"
+    hidden: list[int] = field(default_factory=lambda: [16, 16])
+    activation: str = "sigmoid"
+    bias: bool = False
+    n_inducing: int = 500
+    zeta: int = 2
+    seed: int = 0
+
+
+@dataclass
+class ObjectiveConfig:
+    """The loss, in the half convention.
+
+    Attributes:
+        mu: strength of the L2 term 1/2 mu |w|^2, or auto for a search on the validation set.
+        grid: values that auto tries, a default grid if null.
+        energy_weight: weight of the energy rows.
+        per_atom: energies per atom rather than totals.
+    """
+
+    mu: float | Literal["auto"] = "auto"
+    grid: list[float] | None = None
+    energy_weight: float = 1.0
+    per_atom: bool = True
+
+
+@dataclass
+class TrainingConfig:
+    """How the minimum is found; linear and kernel heads have a closed form.
+
+    Attributes:
+        optimizer: auto, closed-form, lm (Levenberg-Marquardt), adam or adam+lm.
+        steps: Levenberg-Marquardt steps at most.
+        tolerance: gradient norm relative to mu |w| at which Levenberg-Marquardt stops.
+        epochs: Adam's passes over the training set.
+        lr: Adam's learning rate.
+        factor: factor of the learning rate where the loss stands still.
+        patience: epochs without improvement before the rate falls.
+        cooldown: epochs to wait after it fell.
+        batch_size: structures a step of Adam, null for all.
+        seed: seed of the order of mini-batches.
+        float32: train in single precision; rigidity is computed in double all the same.
+    """
+
+    optimizer: Literal["auto", "closed-form", "lm", "adam", "adam+lm"] = "auto"
+    steps: int = 200
+    tolerance: float = 1e-6
+    epochs: int = 2000
+    lr: float = 0.005
+    factor: float = 0.5
+    patience: int = 100
+    cooldown: int = 100
+    batch_size: int | None = None
+    seed: int = 0
+    float32: bool = False
+
+
+@dataclass
+class FitConfig:
+    """All settings of a fit."""
+
+    data: DataConfig
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.objective.mu == "auto" and self.data.validation == 0:
+            raise InputError(
+                "objective.mu is auto but data.validation is 0; give validation structures, a "
+                "fraction to set aside, or a fixed mu"
+            )

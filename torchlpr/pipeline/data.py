@@ -1,0 +1,115 @@
+"""From files to batches: read, check, split, describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from torchlpr.descriptors.soap import SOAP
+from torchlpr.errors import InputError
+from torchlpr.pipeline.config import DataConfig, DescriptorConfig
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.io import read, require_energies
+from torchlpr.structures.species import normalise_types
+from torchlpr.structures.splits import split
+from torchlpr.structures.validation import validate
+
+__all__ = ["Parts", "describe", "read_parts"]
+
+
+@dataclass
+class Parts:
+    """Training, validation and test structures; the latter two may be empty."""
+
+    train: list[Atoms]
+    validation: list[Atoms]
+    test: list[Atoms]
+
+
+def read_parts(config: DataConfig) -> Parts:
+    """Read the files of a fit and set parts of the training file aside as asked.
+
+    Args:
+        config: where structures come from.
+
+    Returns:
+        The three parts, all with energies.
+    """
+    structures = _read(config, config.train)
+    fractions = {
+        name: float(value)
+        for name in ("validation", "test")
+        if not isinstance(value := getattr(config, name), str) and value
+    }
+    parts: dict[str, list[Atoms]] = {"train": structures, "validation": [], "test": []}
+    if fractions:
+        sizes = _sizes(fractions, len(structures), config)
+        indices = split(structures, sizes, config.seed, config.group_key)
+        for name, part in zip(("train", *fractions), indices, strict=True):
+            parts[name] = [structures[i] for i in part]
+    for name in ("validation", "test"):
+        value = getattr(config, name)
+        if isinstance(value, str):
+            parts[name] = _read(config, value)
+    return Parts(**parts)
+
+
+def describe(parts: Parts, config: DescriptorConfig) -> tuple[SOAP, dict[str, AtomBatch]]:
+    """Features of every part that is not empty.
+
+    Args:
+        parts: the structures.
+        config: the descriptor's settings; its types default to those of the training part.
+
+    Returns:
+        The descriptor, and batches by the names train, validation and test.
+    """
+    known = config.types or _symbols(parts.train)
+    soap = SOAP(
+        cutoff=config.cutoff,
+        max_radial=config.max_radial,
+        max_angular=config.max_angular,
+        width=config.width,
+        smoothing=config.smoothing,
+        types=known,
+        radial_scaling=config.radial_scaling,
+        normalize=config.normalize,
+        cache=config.cache,
+    )
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    for name, structures in named.items():
+        if structures:
+            validate(structures, f"the {name} set", types=soap.types)
+    return soap, {name: soap(part) for name, part in named.items() if part}
+
+
+def _read(config: DataConfig, path: str) -> list[Atoms]:
+    structures = read(path, config.energy_key, config.forces_key)
+    require_energies(structures, path)
+    return structures
+
+
+def _sizes(fractions: dict[str, float], n: int, config: DataConfig) -> list[float] | list[int]:
+    """Fractions where groups stay together, else whole numbers with at least one structure."""
+    if any(not 0 < value < 1 for value in fractions.values()) or sum(fractions.values()) >= 1:
+        raise InputError(
+            f"data.validation and data.test are fractions of the training file and must leave "
+            f"some of it to train on, not {fractions}"
+        )
+    if n <= len(fractions):
+        raise InputError(
+            f"{Path(config.train)} has {n} structures, too few to set validation and test "
+            "structures aside; give files for them or set the fractions to 0"
+        )
+    if config.group_key is not None:
+        return [1 - sum(fractions.values()), *fractions.values()]
+    aside = [max(1, round(value * n)) for value in fractions.values()]
+    return [n - sum(aside), *aside]
+
+
+def _symbols(structures: list[Atoms]) -> list[str]:
+    numbers = {int(z) for atoms in structures for z in set(atoms.numbers.tolist())}
+    return [chemical_symbols[z] for z in normalise_types(numbers)]

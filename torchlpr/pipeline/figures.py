@@ -1,0 +1,82 @@
+"""The figures a command leaves behind; without matplotlib there are none, and no error."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from torchlpr.analysis.figures import figure, save_figure
+from torchlpr.analysis.plots_fit import parity
+from torchlpr.analysis.plots_learning import learning_curve
+from torchlpr.export import Run
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.training import FitResult
+from torchlpr.training.grid_search import GridSearch
+
+__all__ = ["fit_figures", "have_plots"]
+
+
+def have_plots() -> bool:
+    """Whether matplotlib is there."""
+    return find_spec("matplotlib") is not None
+
+
+def fit_figures(
+    folder: Path,
+    run: Run,
+    batches: dict[str, AtomBatch],
+    result: FitResult,
+    search: GridSearch | None,
+) -> None:
+    """Parity plot, learning curve and errors over mu, as far as a fit has them.
+
+    Args:
+        folder: where to write parity.png, learning.png and mu.png.
+        run: the finished run.
+        batches: train, validation and test, baseline subtracted.
+        result: of the fit.
+        search: of mu.
+    """
+    if not have_plots():
+        return
+    fig, axes = figure()
+    parity(axes[0, 0], {name: _per_atom(run, batch) for name, batch in batches.items()})
+    save_figure(fig, folder / "parity.png")
+    if result.epochs or result.steps:
+        fig, axes = figure()
+        learning_curve(axes[0, 0], _curves(result))
+        save_figure(fig, folder / "learning.png")
+    if search is not None:
+        fig, axes = figure()
+        ax = axes[0, 0]
+        ax.loglog(search.mus, search.rmse_train, "o--", label="training")
+        ax.loglog(search.mus, search.rmse_validation, "s-", label="validation")
+        ax.axvline(search.best, color="0.6", linewidth=1, label="chosen")
+        ax.set(xlabel="mu / eV$^2$", ylabel="RMSE / (eV/atom)")
+        ax.legend(frameon=False)
+        save_figure(fig, folder / "mu.png")
+
+
+def _per_atom(run: Run, batch: AtomBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reference and predicted energies per atom, baseline added back."""
+    model = run.rigidity.model
+    with torch.no_grad():
+        local = model(batch.features.to(next(model.parameters()).dtype), batch.types)
+    totals = torch.zeros(batch.n_structures, dtype=torch.float64)
+    totals.index_add_(0, batch.structure, local.to(torch.float64))
+    base = run.baseline.totals(batch)
+    return (batch.labels() + base) / batch.counts, (totals + base) / batch.counts
+
+
+def _curves(result: FitResult) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    if result.epochs:
+        table = np.array(result.epochs)
+        names = ("train loss", "train rmse", "validation rmse", "lr")
+        curves = {name: (table[:, 0], table[:, k + 1]) for k, name in enumerate(names)}
+        return {name: curve for name, curve in curves.items() if np.isfinite(curve[1]).any()}
+    table = np.array(result.steps)
+    return {"train loss": (table[:, 0], table[:, 1])}

@@ -1,0 +1,212 @@
+"""``torchlpr fit``: structures in, a self-contained run out; resumable."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from torchlpr.errors import InputError
+from torchlpr.export import Run, load
+from torchlpr.export.run import CHECKPOINT
+from torchlpr.files import atomic_path, make_folder
+from torchlpr.models import (
+    BehlerParrinelloMLP,
+    CompositionBaseline,
+    LinearModel,
+    SparseKernelModel,
+)
+from torchlpr.models.inducing import select_inducing
+from torchlpr.objective import Objective
+from torchlpr.pipeline.config import FitConfig, ModelConfig, TrainingConfig
+from torchlpr.pipeline.data import describe, read_parts
+from torchlpr.pipeline.figures import fit_figures
+from torchlpr.rigidity import Rigidity
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.training import AdamSettings, FitResult, LMSettings, energy_rmse, fit
+from torchlpr.training.grid_search import GridSearch, search_mu
+
+__all__ = ["fit_run", "write_json"]
+
+
+def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
+    """Train a model and keep everything that new structures need in one folder.
+
+    A killed call goes on where it was when it is repeated with the same settings.
+
+    Args:
+        config: all settings.
+        out: folder of the run: config.yaml, checkpoint.pt, summary.json, logs and figures.
+        progress: whether to show bars.
+
+    Returns:
+        The run.
+    """
+    folder = _claim(Path(out), asdict(config))
+    if (folder / CHECKPOINT).exists():
+        return load(folder)
+    clock = _Clock()
+    parts = read_parts(config.data)
+    clock.lap("read")
+    soap, batches = describe(parts, config.descriptor)
+    clock.lap("features")
+    baseline = CompositionBaseline.fit(batches["train"], soap.types)
+    batches = {name: baseline.subtract(batch) for name, batch in batches.items()}
+    model = build_model(config.model, batches["train"], soap.types, config.training.float32)
+    result, objective, search = _minimise(config, model, batches, folder / "training", progress)
+    clock.lap("training")
+    rigidity = Rigidity(model, batches["train"], objective)
+    last = batches.get("test", batches["train"])
+    lpr = rigidity.local(last)
+    clock.lap("rigidity")
+    metrics = {
+        **_errors(model, batches),
+        "mu": objective.mu,
+        "optimizer": result.optimizer,
+        "structures": {name: batch.n_structures for name, batch in batches.items()},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "rigidity_algorithm": rigidity.reason,
+        "lpr_quantiles": _quantiles(lpr),
+        "lpr_of": "test" if "test" in batches else "train",
+        "seconds": clock.laps,
+    }
+    run = Run(soap, baseline, rigidity, result.stationarity, metrics)
+    fit_figures(folder, run, batches, result, search)
+    summary = metrics | {
+        "stationarity": result.stationarity.as_dict(),
+        "verdict": result.stationarity.sentence(),
+        "grid_search": None if search is None else _search_table(search),
+        "versions": run.versions,
+    }
+    write_json(folder / "summary.json", summary)
+    run.save(folder / CHECKPOINT)  # last: its presence says that the run is complete
+    return run
+
+
+def build_model(
+    config: ModelConfig, train: AtomBatch, types: tuple[int, ...], float32: bool = False
+) -> nn.Module:
+    """The model that a configuration names.
+
+    Args:
+        config: the model's settings.
+        train: training structures: inducing environments of the kernel model are theirs.
+        types: atomic numbers the model must know.
+        float32: single precision of the weights.
+
+    Returns:
+        The untrained model.
+    """
+    dtype = torch.float32 if float32 else torch.float64
+    n_features = train.features.shape[1]
+    if config.kind == "linear":
+        return LinearModel(n_features, types, dtype)
+    if config.kind == "kernel":
+        inducing = select_inducing(train, config.n_inducing, config.zeta)
+        return SparseKernelModel(inducing, config.zeta, dtype)
+    return BehlerParrinelloMLP(
+        n_features, types, config.hidden, config.activation, config.bias, config.seed, dtype
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain data as JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _minimise(
+    config: FitConfig,
+    model: nn.Module,
+    batches: dict[str, AtomBatch],
+    folder: Path,
+    progress: bool,
+) -> tuple[FitResult, Objective, GridSearch | None]:
+    mu = config.objective.mu
+    start = 1.0 if mu == "auto" else float(mu)
+    objective = Objective(start, config.objective.energy_weight, config.objective.per_atom)
+    options = _fit_options(config.training) | {"progress": progress}
+    if mu != "auto":
+        valid = batches.get("validation")
+        result = fit(model, batches["train"], objective, validation=valid, out=folder, **options)
+        return result, objective, None
+    search = search_mu(
+        model,
+        batches["train"],
+        batches["validation"],
+        objective,
+        config.objective.grid,
+        out=folder,
+        **options,
+    )
+    best = Objective(search.best, objective.energy_weight, objective.per_atom)
+    return search.result, best, search
+
+
+def _fit_options(training: TrainingConfig) -> dict[str, Any]:
+    values = asdict(training)
+    values.pop("float32")
+    return {
+        "optimizer": values.pop("optimizer"),
+        "lm_settings": LMSettings(values.pop("steps"), values.pop("tolerance")),
+        "settings": AdamSettings(**values),
+    }
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> Path:
+    """Make the folder the run's own, or recognise the same run that was interrupted."""
+    make_folder(folder)
+    path = folder / "config.yaml"
+    if path.exists():
+        if yaml.safe_load(path.read_text()) != settings:
+            raise InputError(
+                f"{folder} holds a run with other settings (its config.yaml); choose another --out"
+            )
+        return folder
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no run; choose another --out")
+    with atomic_path(path) as temporary:
+        temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    return folder
+
+
+def _errors(model: nn.Module, batches: dict[str, AtomBatch]) -> dict[str, float]:
+    """RMSE of the energy per atom, and in per cent of the targets' standard deviation."""
+    errors = {}
+    for name, batch in batches.items():
+        target = batch.labels() / batch.counts
+        rmse = energy_rmse(model, batch)
+        errors[f"rmse_{name}"] = rmse
+        if len(target) > 1 and float(target.std()) > 0:
+            errors[f"percent_rmse_{name}"] = 100 * rmse / float(target.std())
+    return errors
+
+
+def _quantiles(lpr: torch.Tensor) -> dict[str, float]:
+    levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+    values = torch.quantile(lpr, torch.tensor(levels, dtype=lpr.dtype))
+    return {f"{level:g}": float(value) for level, value in zip(levels, values, strict=True)}
+
+
+def _search_table(search: GridSearch) -> list[dict[str, float]]:
+    rows = zip(search.mus, search.rmse_train, search.rmse_validation, strict=True)
+    return [{"mu": mu, "rmse_train": a, "rmse_validation": b} for mu, a, b in rows]
+
+
+class _Clock:
+    """Wall time of each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now

@@ -1,0 +1,138 @@
+"""``torchlpr rigidity``: a run and structures in, a rigidity for every atom out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from torchlpr.analysis.chemiscope_file import write_chemiscope
+from torchlpr.analysis.figures import figure, save_figure
+from torchlpr.analysis.maps import principal_components
+from torchlpr.analysis.plots_maps import map_by_lpr
+from torchlpr.analysis.plots_rigidity import lpr_histogram
+from torchlpr.analysis.statistics import format_table, lpr_by_class
+from torchlpr.export import Prediction, load
+from torchlpr.structures.io import read, write
+from torchlpr.structures.validation import validate
+
+__all__ = ["Report", "rigidity_run"]
+
+WEAKEST = 10
+
+
+class Report:
+    """What a run says about a file of structures, for a reader.
+
+    Args:
+        structures: the structures.
+        prediction: of the run.
+        verdict: whether the run's weights are at a minimum.
+    """
+
+    def __init__(self, structures: list[Atoms], prediction: Prediction, verdict: str) -> None:
+        self.structures, self.prediction, self.verdict = structures, prediction, verdict
+
+    def by_species(self) -> str:
+        """Table of LPR quartiles for each species."""
+        headers = ("species", "atoms", "min", "quartile", "median", "quartile", "max")
+        rows = lpr_by_class(self.prediction.lpr, self.species())
+        return format_table(rows, headers)
+
+    def weakest(self) -> str:
+        """Table of the atoms that the training set pins down least."""
+        lpr = self.prediction.lpr
+        owner = self.prediction.batch.structure
+        first = np.cumsum([0, *self.prediction.batch.counts.tolist()])
+        rows = []
+        for k in lpr.argsort()[:WEAKEST].tolist():
+            structure = int(owner[k])
+            rows.append((
+                structure,
+                k - int(first[structure]),
+                self.species()[k],
+                float(lpr[k]),
+                float(self.prediction.lpr_mu_fraction[k]),
+            ))
+        return format_table(rows, ("structure", "atom", "species", "LPR / eV^-2", "mu-fraction"))
+
+    def species(self) -> list[str]:
+        """Chemical symbol of every atom."""
+        return [chemical_symbols[z] for z in self.prediction.batch.types.tolist()]
+
+    @property
+    def blind(self) -> float:
+        """Share of the atoms whose LPR is the regulariser's alone."""
+        return float((self.prediction.lpr_mu_fraction > 0.9).double().mean())
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures as plain data."""
+        table = [row._asdict() for row in lpr_by_class(self.prediction.lpr, self.species())]
+        return {
+            "structures": len(self.structures),
+            "atoms": len(self.prediction.lpr),
+            "rmse": self.prediction.rmse(),
+            "lpr_by_species": table,
+            "share_with_mu_fraction_over_0.9": self.blind,
+            "verdict": self.verdict,
+        }
+
+    def __str__(self) -> str:
+        """The report as text."""
+        rmse = self.prediction.rmse()
+        error = "" if rmse is None else f"RMSE of the energy: {rmse:.3e} eV/atom\n"
+        return (
+            f"{len(self.structures)} structures, {len(self.prediction.lpr)} atoms\n{error}"
+            f"\nLPR in eV^-2 by species\n{self.by_species()}\n"
+            f"\nthe atoms that the training set pins down least\n{self.weakest()}\n"
+            f"\n{100 * self.blind:.1f} % of the atoms have a mu-fraction over 0.9: there the LPR "
+            f"is the regulariser's alone and the training set says nothing.\n{self.verdict}"
+        )
+
+
+def rigidity_run(
+    run: str | Path,
+    structures: str | Path,
+    out: str | Path,
+    chemiscope: str | Path | None = None,
+    plot: str | Path | None = None,
+    energy_key: str = "energy",
+) -> Report:
+    """Rigidity of every atom in a file.
+
+    Args:
+        run: folder that ``torchlpr fit`` wrote.
+        structures: file of structures; energies are welcome but not needed.
+        out: extended XYZ file to write, with the arrays lpr, lpr_mu_fraction and local_energy.
+        chemiscope: chemiscope file to write as well.
+        plot: figure to write as well: map and histogram of LPR.
+        energy_key: name of the total energy in the file.
+
+    Returns:
+        The report.
+    """
+    opened = load(run)
+    frames = read(structures, energy_key)
+    validate(frames, str(structures), types=opened.descriptor.types)
+    prediction = opened.predict(frames)
+    report = Report(frames, prediction, opened.stationarity.sentence())
+    write(out, frames, **prediction.per_atom())
+    if chemiscope is None and plot is None:
+        return report
+    coordinates, explained = principal_components(prediction.batch.features)
+    if chemiscope is not None:
+        write_chemiscope(
+            chemiscope,
+            frames,
+            prediction.per_atom(),
+            map_coordinates=coordinates,
+            cutoff=opened.descriptor.cutoff,
+        )
+    if plot is not None:
+        fig, axes = figure(1, 2)
+        map_by_lpr(axes[0, 0], coordinates, prediction.lpr, explained=explained)
+        lpr_histogram(axes[0, 1], prediction.lpr, report.species())
+        save_figure(fig, plot)
+    return report
