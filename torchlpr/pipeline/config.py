@@ -33,8 +33,8 @@ class DataConfig:
     """
 
     train: str
-    validation: str | float = 0.1
-    test: str | float = 0.1
+    validation: float | str = 0.1  # the number first: jsonargparse tries types in this order
+    test: float | str = 0.1
     energy_key: str = "energy"
     forces_key: str = "forces"
     group_key: str | None = None
@@ -98,12 +98,15 @@ class ObjectiveConfig:
     Attributes:
         mu: strength of the L2 term 1/2 mu |w|^2, or auto for a search on the validation set.
         grid: values that auto tries, a default grid if null.
+        rule: which mu auto takes: the minimum of the validation error, or the largest mu within
+            one-standard-error of it.
         energy_weight: weight of the energy rows.
         per_atom: energies per atom rather than totals.
     """
 
     mu: float | Literal["auto"] = "auto"
     grid: list[float] | None = None
+    rule: Literal["minimum", "one-standard-error"] = "minimum"
     energy_weight: float = 1.0
     per_atom: bool = True
 

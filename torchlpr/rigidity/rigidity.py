@@ -109,7 +109,7 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
-        mean = 1.0 / batch.counts
+        mean = 1.0 / batch.counts.to(torch.float64)
         return self._evaluate(structure_gradients(self.model, batch, mean))
 
     def local(self, batch: AtomBatch) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
@@ -23,7 +23,7 @@ from torchlpr.training.network import AdamSettings, train_network
 from torchlpr.training.second_order import train_second_order
 from torchlpr.training.stationarity import Stationarity, stationarity
 
-__all__ = ["FitResult", "energy_rmse", "fit"]
+__all__ = ["FitResult", "energy_errors", "energy_rmse", "fit"]
 
 Optimizer = Literal["auto", "adam", "lm", "adam+lm", "closed-form"]
 
@@ -135,8 +135,25 @@ def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: b
     return "adam" if adam_is_meant else "lm"
 
 
+def energy_errors(model: nn.Module, batch: AtomBatch) -> Tensor:
+    """Error of each structure's energy per atom.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: structures with energies.
+
+    Returns:
+        Predicted minus reference energy in eV per atom, shape (structures,).
+    """
+    with torch.no_grad():
+        local = model(batch.features.to(next(model.parameters()).dtype), batch.types)
+    local = local.to(torch.float64)
+    totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
+    return (totals - batch.labels()) / batch.counts
+
+
 def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
-    """Root mean square error of the energy per atom.
+    """Root mean square of :func:`energy_errors`, in eV per atom.
 
     Args:
         model: maps (features, types) to atomic energies.
@@ -145,11 +162,7 @@ def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
     Returns:
         RMSE in eV per atom.
     """
-    with torch.no_grad():
-        local = model(batch.features.to(next(model.parameters()).dtype), batch.types)
-    totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
-    error = (totals - batch.labels()) / batch.counts
-    return float(error.square().mean().sqrt())
+    return float(energy_errors(model, batch).square().mean().sqrt())
 
 
 def _override(settings: AdamSettings, changes: dict[str, float | int | None]) -> AdamSettings:

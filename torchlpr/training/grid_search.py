@@ -6,9 +6,10 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchlpr.curvature import structure_gradients
 from torchlpr.errors import InputError
@@ -16,9 +17,11 @@ from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import ridge_path
-from torchlpr.training.fit import FitResult, energy_rmse, fit
+from torchlpr.training.fit import FitResult, energy_errors, fit
 
 __all__ = ["GridSearch", "default_grid", "search_mu"]
+
+Rule = Literal["minimum", "one-standard-error"]
 
 # a network's fit costs minutes where a linear head's costs nothing
 NETWORK_GRID = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -32,7 +35,7 @@ class GridSearch:
         mus: the values tried, descending.
         rmse_validation: validation error of the energy per atom at each, eV.
         rmse_train: training error at each, eV.
-        best: the mu of the smallest validation error; of equal ones the largest.
+        best: the mu chosen by the rule; of equal ones the largest.
         result: the fit at the best mu.
     """
 
@@ -76,11 +79,16 @@ def search_mu(
     objective: Objective,
     mus: Sequence[float] | None = None,
     *,
+    rule: Rule = "minimum",
     out: str | Path | None = None,
     progress: bool = True,
     **fit_options: object,
 ) -> GridSearch:
     """Fit at every mu and leave the model at the best one, in place.
+
+    Where the validation error is flat it does not determine mu, but rigidity depends on it; the
+    one-standard-error rule takes the largest mu whose mean square error is within one standard
+    error of the smallest (Breiman et al., Classification and Regression Trees, 1984, 3.4.3).
 
     Args:
         model: maps (features, types) to atomic energies; every fit starts from its weights.
@@ -88,6 +96,7 @@ def search_mu(
         validation: structures with energies, not among the training structures.
         objective: the loss; its mu plays no part.
         mus: values to try, :func:`default_grid` if None.
+        rule: "minimum" of the validation error, or "one-standard-error".
         out: folder in which each network's fit keeps its checkpoints.
         progress: whether to show bars.
         **fit_options: further options of :func:`torchlpr.fit`, for networks.
@@ -96,34 +105,37 @@ def search_mu(
         The errors over mu.
 
     Raises:
-        InputError: if there is no value to try or no validation structure.
+        InputError: if there is no value to try, no validation structure, or no such rule.
     """
     if not len(validation.labels()):
         raise InputError("the validation set is empty; give validation structures or a fixed mu")
     grid = tuple(sorted(mus or default_grid(model, train, objective), reverse=True))
+    if rule not in get_args(Rule):
+        raise InputError(f"rule {rule!r} is unknown; use one of {', '.join(get_args(Rule))}")
     if not grid:
         raise InputError("the grid of mu is empty; give at least one value")
+    objectives = [replace(objective, mu=mu) for mu in grid]  # refuses what is no mu
     if isinstance(model, LinearInParameters):
-        return _search_path(model, train, validation, objective, grid)
+        return _search_path(model, train, validation, objective, grid, rule)
     trials, fits = [], []
-    for mu in grid:
+    for mu, tried in zip(grid, objectives, strict=True):
         trials.append(copy.deepcopy(model))
         fits.append(
             fit(
                 trials[-1],
                 train,
-                replace(objective, mu=mu),
+                tried,
                 validation=validation,
-                out=None if out is None else Path(out) / f"mu-{mu:.1e}",
+                out=None if out is None else Path(out) / f"mu-{mu!r}",
                 progress=progress,
                 **fit_options,  # type: ignore[arg-type]
             )
         )
-    errors = [energy_rmse(trial, validation) for trial in trials]
-    best = _best(errors)
+    errors = [energy_errors(trial, validation) for trial in trials]
+    best = _best(errors, rule)
     model.load_state_dict(trials[best].state_dict())
     train_errors = tuple(result.rmse for result in fits)
-    return GridSearch(grid, tuple(errors), train_errors, grid[best], fits[best])
+    return GridSearch(grid, _rmse(errors), train_errors, grid[best], fits[best])
 
 
 def _search_path(
@@ -132,6 +144,7 @@ def _search_path(
     validation: AtomBatch,
     objective: Objective,
     grid: tuple[float, ...],
+    rule: Rule,
 ) -> GridSearch:
     """All minima of a linear head from one decomposition."""
     path = ridge_path(model, train, objective)
@@ -140,12 +153,23 @@ def _search_path(
     for mu in grid:
         with torch.no_grad():
             trial.weight.copy_(path.weights(mu))
-        train_errors.append(energy_rmse(trial, train))
-        errors.append(energy_rmse(trial, validation))
-    best = grid[_best(errors)]
+        train_errors.append(energy_errors(trial, train))
+        errors.append(energy_errors(trial, validation))
+    best = grid[_best(errors, rule)]
     result = fit(model, train, replace(objective, mu=best))
-    return GridSearch(grid, tuple(errors), tuple(train_errors), best, result)
+    return GridSearch(grid, _rmse(errors), _rmse(train_errors), best, result)
 
 
-def _best(errors: list[float]) -> int:
-    return min(range(len(errors)), key=lambda k: (errors[k], k))
+def _rmse(errors: Sequence[Tensor]) -> tuple[float, ...]:
+    return tuple(float(e.square().mean().sqrt()) for e in errors)
+
+
+def _best(errors: Sequence[Tensor], rule: Rule) -> int:
+    """Position of the chosen mu in a descending grid."""
+    squares = [e.square() for e in errors]
+    means = [float(s.mean()) for s in squares]
+    lowest = min(range(len(means)), key=lambda k: (means[k], k))
+    if rule == "minimum":
+        return lowest
+    limit = means[lowest] + float(squares[lowest].std(correction=0)) / len(squares[lowest]) ** 0.5
+    return next(k for k, mean in enumerate(means) if mean <= limit)
