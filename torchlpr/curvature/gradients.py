@@ -57,7 +57,7 @@ def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tenso
     Raises:
         InputError: if the model has no parameters, or they are not finite.
     """
-    check_parameters(model)
+    check_parameters(model, features)
     x = features.to(torch.float64)
     if isinstance(model, LinearInParameters):
         with torch.no_grad():
@@ -67,20 +67,27 @@ def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tenso
     return generic_gradients(model, x, types)
 
 
-def check_parameters(model: nn.Module) -> None:
-    """Refuse a model without parameters, or with parameters that are not finite.
+def check_parameters(model: nn.Module, features: Tensor) -> None:
+    """Refuse a model without parameters, with bad ones, or for other features.
 
     Args:
-        model: any module.
+        model: any module; where it has ``n_features``, features must be as many.
+        features: shape (atoms, features).
 
     Raises:
-        InputError: naming the parameter.
+        InputError: naming what does not fit.
     """
     if not parameter_count(model):
         raise InputError(f"{type(model).__name__} has no parameters, so nothing has a gradient")
     for name, p in model.named_parameters():
         if not bool(torch.isfinite(p).all()):
             raise InputError(f"parameter {name!r} of the model is not finite; train it again")
+    expected = getattr(model, "n_features", features.shape[1])
+    if expected != features.shape[1]:
+        raise InputError(
+            f"the model takes {expected} features an atom and the batch has {features.shape[1]}; "
+            "use the descriptor that the model was trained with"
+        )
 
 
 def generic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:

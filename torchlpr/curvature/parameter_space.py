@@ -62,7 +62,7 @@ class ParameterSpace:
         if not smallest > n * torch.finfo(torch.float64).eps:
             raise InputError(
                 f"H ({n} x {n}) is singular: pivot {int(pivots.argmin())} is {smallest:.1e} of "
-                "the largest; give that weight a positive mu"
+                "the largest; give that weight a larger mu"
             )
         return cls(triangle, mu, rows.shape[0])
 

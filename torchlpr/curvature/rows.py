@@ -28,7 +28,7 @@ def structure_gradients(
     Returns:
         scale_A sum_{k in A} g_k, shape (structures, parameters), float64.
     """
-    check_parameters(model)
+    check_parameters(model, batch.features)
     if isinstance(model, BehlerParrinelloMLP):
         return layered_sums(model, batch).mul_(scale.unsqueeze(1))
     rows = torch.zeros(

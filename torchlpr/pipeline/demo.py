@@ -30,6 +30,7 @@ from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import write
 from torchlpr.training import FitResult, LMSettings, energy_rmse, fit
+from torchlpr.training.fit import energy_errors
 from torchlpr.training.grid_search import search_mu
 
 __all__ = ["demo_run"]
@@ -110,7 +111,7 @@ def _draw(seed: int, model: nn.Module, objective: Objective, before: Stage, cell
     train = cells.after(seed)
     fit(model, train, objective)
     lpr = Rigidity(model, train, objective).local(cells.test_defect)
-    change = energy_rmse(model, cells.test_free) / before.rmse["test_free"] - 1
+    change = energy_rmse(model, cells.test_free) / before.rmse["no defects"] - 1
     wrong = torch.from_numpy(cells.miscoordinated)
     old = before.prediction.lpr
     return Draw(
@@ -132,18 +133,19 @@ def _stage(
     folder: Path,
 ) -> Stage:
     """A fitted model with its run, its files and its predictions for the cells with defects."""
-    rmse = {
-        "train": result.rmse,
-        "test_free": energy_rmse(model, cells.test_free),
-        "test_defect": energy_rmse(model, cells.test_defect),
-    }
+    held_out = {"no defects": cells.test_free, "defects": cells.test_defect}
+    rmse = {"train": result.rmse} | {k: energy_rmse(model, b) for k, b in held_out.items()}
     metrics = {"mu": objective.mu, "optimizer": result.optimizer, "rmse": rmse}
     rigidity = Rigidity(model, train, objective)
     run = Run(soap, cells.baseline, rigidity, result.stationarity, metrics)
     run.save(make_folder(folder) / f"{stage}.pt")
     prediction = run.predict(cells.frames)
     write(folder / f"{stage}.xyz", cells.frames, **prediction.per_atom())
-    return Stage(rmse, result, prediction)
+    energies = {}
+    for name, batch in held_out.items():
+        reference = (batch.labels() + cells.baseline.totals(batch)) / batch.counts
+        energies[name] = (reference, reference + energy_errors(model, batch))
+    return Stage(rmse, energies, result, prediction)
 
 
 def _lpr(model: nn.Module, train: AtomBatch, cells: Cells, mu: float) -> Tensor:

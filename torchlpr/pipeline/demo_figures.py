@@ -13,7 +13,7 @@ from torchlpr.analysis.plots_classes import map_by_class
 from torchlpr.analysis.plots_fit import parity
 from torchlpr.analysis.plots_maps import map_by_lpr
 from torchlpr.analysis.plots_rigidity import lpr_against_mu
-from torchlpr.pipeline.demo_report import HeadReport, Stage
+from torchlpr.pipeline.demo_report import HeadReport
 
 __all__ = ["demo_figures"]
 
@@ -44,18 +44,16 @@ def demo_figures(folder: Path, report: HeadReport, coordinates: Tensor, explaine
         (axes[0, 0], report.before, "before"),
         (axes[0, 1], report.after, "after"),
     ):
-        parity(ax, {"held-out cells with defects": _energies(stage)})
+        parity(ax, stage.energies)
         ax.set_title(f"{title}: {report.name} model")
     save_figure(fig, folder / "parity.png")
     if report.scan is not None:
-        fig, axes = figure(1, 2)
+        fig, axes = figure(1, 2, panel=(6.0, 3.5))
+        lowest, highest = (
+            float(min(map(torch.min, report.scan))),
+            float(max(map(torch.max, report.scan))),
+        )
         for ax, lpr, title in zip(axes[0], report.scan, ("before", "after"), strict=True):
             lpr_against_mu(ax, report.mus, lpr, report.classes, chosen=report.search.best)
-            ax.set_title(f"{title}: {report.name} model")
+            ax.set(title=f"{title}: {report.name} model", ylim=(lowest, highest))
         save_figure(fig, folder / "mu.png")
-
-
-def _energies(stage: Stage) -> tuple[Tensor, Tensor]:
-    """Reference and predicted energies per atom."""
-    batch = stage.prediction.batch
-    return batch.labels() / batch.counts, stage.prediction.energies / batch.counts

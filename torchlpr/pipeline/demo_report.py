@@ -26,10 +26,12 @@ class Stage:
     Attributes:
         rmse: of the energy per atom in eV, by set.
         result: of the fit.
+        energies: reference and predicted energies per atom in eV, by set.
         prediction: for the held-out cells with defects.
     """
 
     rmse: dict[str, float]
+    energies: dict[str, tuple[Tensor, Tensor]]
     result: FitResult
     prediction: Prediction
 
@@ -92,7 +94,7 @@ class HeadReport:
 
     def rmse_change(self) -> float:
         """Relative change of the RMSE on held-out cells without defects."""
-        return self.after.rmse["test_free"] / self.before.rmse["test_free"] - 1
+        return self.after.rmse["no defects"] / self.before.rmse["no defects"] - 1
 
     def _ratio(self, before: Tensor, after: Tensor) -> dict[str, float]:
         ratios = {row.label: row.ratio_of_medians for row in self._rows(before, after)}
@@ -129,7 +131,7 @@ class HeadReport:
             "seconds": {name: stage.result.seconds for name, stage in stages.items()},
             "draw": self.draw,
             "draws": [asdict(draw) for draw in self.draws],
-            "rmse_change_test_free": self.rmse_change(),
+            "rmse_change_without_defects": self.rmse_change(),
             "median_lpr_ratio": self.ratio(),
             "median_lpr_ratio_over_mu": self.ratio_over_mu(),
             "median_mu_fraction": {
@@ -167,7 +169,7 @@ class DemoReport:
                 for head in self.heads
                 for name in head.before.rmse
             ],
-            ("model", "energies of", "RMSE before", "RMSE after"),
+            ("model", "cells", "RMSE before", "RMSE after"),
         )
         verdicts = "\n".join(
             f"{head.name}, {word}: {stage.result.stationarity.sentence()}"

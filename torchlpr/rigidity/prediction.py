@@ -65,7 +65,7 @@ def quadratic_forms(factor: Factor, gradients: Tensor) -> QuadraticForm:
     if not bool((forms.value > 0).all()):
         k = int((forms.value <= 0).nonzero()[0])
         raise InputError(
-            f"gradient {k} is zero: that prediction does not depend on any weight, so its "
-            "rigidity is infinite; leave it out"
+            f"gradient {k} is zero (to double precision): that prediction does not depend on any "
+            "weight, so its rigidity is infinite; leave it out"
         )
     return forms

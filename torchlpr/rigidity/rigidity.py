@@ -16,9 +16,9 @@ from torchlpr.curvature import (
     energy_rows,
     gradient_chunks,
     load_factor,
-    parameter_count,
     structure_gradients,
 )
+from torchlpr.curvature.gauss_newton import Shape
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
 from torchlpr.rigidity.prediction import quadratic_forms
@@ -72,15 +72,16 @@ class Rigidity:
         model: nn.Module,
         train_batch: AtomBatch,
         objective: Objective,
-        shape: str = "auto",
+        shape: Shape = "auto",
     ) -> None:
         rows = energy_rows(model, train_batch, objective)
-        self._assemble(model, objective, build(rows, objective.mu, shape))  # type: ignore[arg-type]
+        why = choose_shape(rows.shape[0], rows.shape[1])[1] if shape == "auto" else "as asked"
+        self._assemble(model, objective, build(rows, objective.mu, shape), why)
 
-    def _assemble(self, model: nn.Module, objective: Objective, factor: Factor) -> None:
+    def _assemble(self, model: nn.Module, objective: Objective, factor: Factor, why: str) -> None:
         self.model = copy.deepcopy(model)
         self.objective, self.factor = objective, factor
-        self.reason = choose_shape(factor.n_rows, parameter_count(model))[1]
+        self.reason = f"{factor.shape_name}, {why}"
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -150,6 +151,7 @@ class Rigidity:
             "model": model_state(self.model),
             "objective": self.objective.as_dict(),
             "factor": self.factor.state_dict(),
+            "reason": self.reason,
         }
 
     @classmethod
@@ -164,7 +166,8 @@ class Rigidity:
         """
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
-        new._assemble(load_model(state["model"]), objective, load_factor(state["factor"]))
+        new._assemble(load_model(state["model"]), objective, load_factor(state["factor"]), "")
+        new.reason = state["reason"]
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:

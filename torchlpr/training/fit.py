@@ -127,7 +127,7 @@ def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: b
         raise InputError(
             f"{type(model).__name__} is not linear in its parameters; use optimizer='lm'"
         )
-    check_parameters(model)
+    check_parameters(model, batch.features)
     if optimizer != "auto":
         return optimizer
     if linear:
