@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,9 @@ def read_document(path: str | Path, kind: str) -> dict[str, Any]:
     if not source.is_file():
         raise InputError(f"{source} is no file; give the {kind} file that torchlpr wrote")
     try:
+        zipfile.ZipFile(source).close()  # what torch.save writes; other pickles make it warn
         document = torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # each kind of damage fails in its own way
         raise InputError(
             f"{source} is truncated or no torchlpr {kind} file; write it again"
         ) from error
@@ -62,5 +63,7 @@ def read_document(path: str | Path, kind: str) -> dict[str, Any]:
         )
     if document.get("kind") != kind:
         raise InputError(f"{source} is a torchlpr {document.get('kind')} file, not a {kind} file")
-    content: dict[str, Any] = document["content"]
+    content = document.get("content")
+    if not isinstance(content, dict):
+        raise InputError(f"{source} is a torchlpr {kind} file without content; write it again")
     return content

@@ -40,6 +40,7 @@ def parity(ax: Axes, sets: Mapping[str, tuple[Values, Values]]) -> list[PathColl
     limits = (low - margin, high + margin)
     ax.axline((low, low), slope=1, color="0.4", linewidth=1, zorder=0.5)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
+    ax.locator_params(nbins=5)
     ax.set(xlabel="reference energy / (eV/atom)", ylabel="predicted energy / (eV/atom)")
     lines = [
         f"{name}: {1000 * float(np.sqrt(np.mean((y - x) ** 2))):.3g}"

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return USAGE_ERROR
         chosen = parser.instantiate(settings)[settings.subcommand]
         COMMANDS[settings.subcommand].run(chosen)
-    except (InputError, MissingExtraError, ArgumentError) as error:
+    except (InputError, MissingExtraError, ArgumentError, FloatingPointError) as error:
         if debug:
             traceback.print_exc()
         advice = "; see torchlpr --help" if isinstance(error, ArgumentError) else ""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,9 @@ from torchlpr.training.grid_search import GridSearch, search_mu
 
 __all__ = ["fit_run", "write_json"]
 
+CONFIG = "config.yaml"
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.")  # the names of torchlpr.files.atomic_path
+
 
 def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
     """Train a model and keep everything that new structures need in one folder.
@@ -48,9 +55,13 @@ def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
     Returns:
         The run.
     """
-    folder = _claim(Path(out), asdict(config))
-    if (folder / CHECKPOINT).exists():
-        return load(folder)
+    with _claimed(Path(out), asdict(config)) as folder:
+        if (folder / CHECKPOINT).exists():
+            return load(folder)
+        return _fit_into(folder, config, progress)
+
+
+def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
     clock = _Clock()
     parts = read_parts(config.data)
     clock.lap("read")
@@ -142,6 +153,7 @@ def _minimise(
         batches["validation"],
         objective,
         config.objective.grid,
+        rule=config.objective.rule,
         out=folder,
         **options,
     )
@@ -152,28 +164,60 @@ def _minimise(
 def _fit_options(training: TrainingConfig) -> dict[str, Any]:
     values = asdict(training)
     values.pop("float32")
-    return {
-        "optimizer": values.pop("optimizer"),
-        "lm_settings": LMSettings(values.pop("steps"), values.pop("tolerance")),
-        "settings": AdamSettings(**values),
-    }
+    optimizer, steps = values.pop("optimizer"), values.pop("steps")
+    lm, adam = LMSettings(steps, values.pop("tolerance")), AdamSettings(**values)
+    # to auto, settings of Adam mean Adam: defaults are not meant
+    given = optimizer != "auto" or adam != AdamSettings()
+    return {"optimizer": optimizer, "lm_settings": lm, "settings": adam if given else None}
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> Path:
-    """Make the folder the run's own, or recognise the same run that was interrupted."""
+@contextmanager
+def _claimed(folder: Path, settings: dict[str, Any]) -> Iterator[Path]:
+    """Make the folder the run's own, or recognise the same run that was interrupted.
+
+    A mistake in the input that shows before anything was trained gives the folder back.
+
+    Yields:
+        The folder.
+
+    Raises:
+        InputError: if the folder is not empty, or holds a run with other settings.
+    """
+    existed, path = folder.exists(), folder / CONFIG
     make_folder(folder)
-    path = folder / "config.yaml"
-    if path.exists():
-        if yaml.safe_load(path.read_text()) != settings:
-            raise InputError(
-                f"{folder} holds a run with other settings (its config.yaml); choose another --out"
-            )
-        return folder
-    if any(folder.iterdir()):
+    _sweep(folder)
+    mine = not path.exists()
+    if mine and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run; choose another --out")
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    return folder
+    if not mine and _read_settings(path) != settings:
+        raise InputError(
+            f"{folder} holds a run with other settings (its {CONFIG}); choose another --out"
+        )
+    try:
+        if mine:
+            with atomic_path(path) as temporary:
+                temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        yield folder
+    except InputError:
+        if mine and [p for p in folder.rglob("*") if p.is_file()] == [path]:
+            shutil.rmtree(folder)
+            if existed:
+                folder.mkdir()
+        raise
+
+
+def _read_settings(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of a run that was killed while it wrote."""
+    for path in [*folder.glob(".*"), *(folder / "training").rglob(".*")]:
+        if TEMPORARY.match(path.name):
+            path.unlink()
 
 
 def _errors(model: nn.Module, batches: dict[str, AtomBatch]) -> dict[str, float]:

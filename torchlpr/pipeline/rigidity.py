@@ -14,7 +14,9 @@ from torchlpr.analysis.maps import principal_components
 from torchlpr.analysis.plots_maps import map_by_lpr
 from torchlpr.analysis.plots_rigidity import lpr_histogram
 from torchlpr.analysis.statistics import format_table, lpr_by_class
+from torchlpr.errors import InputError
 from torchlpr.export import Prediction, load
+from torchlpr.extras import require
 from torchlpr.structures.io import read, write
 from torchlpr.structures.validation import validate
 
@@ -113,6 +115,8 @@ def rigidity_run(
     Returns:
         The report.
     """
+    _check_output(chemiscope, "chemiscope", (".json", ".json.gz"))
+    _check_output(plot, "matplotlib", (".png", ".pdf", ".svg"))
     opened = load(run)
     frames = read(structures, energy_key)
     validate(frames, str(structures), types=opened.descriptor.types)
@@ -136,3 +140,12 @@ def rigidity_run(
         lpr_histogram(axes[0, 1], prediction.lpr, report.species())
         save_figure(fig, plot)
     return report
+
+
+def _check_output(path: str | Path | None, package: str, endings: tuple[str, ...]) -> None:
+    """Refuse an output that cannot be written, before another one is."""
+    if path is None:
+        return
+    require(package)
+    if not str(path).lower().endswith(endings):
+        raise InputError(f"{path} must end in {' or '.join(endings)}; choose another name")

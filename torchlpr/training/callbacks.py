@@ -63,8 +63,7 @@ class TrainingLog(L.Callback):
                 writer.writerows(self.rows)
 
     def close(self) -> None:
-        """Write the file and end the bar."""
-        self.write()
+        """End the bar, and with it its line on the screen."""
         self._bar.close()
 
     def state_dict(self) -> dict[str, Any]:

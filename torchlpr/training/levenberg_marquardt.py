@@ -57,12 +57,14 @@ class LMState:
         damping: lambda in units of mu.
         growth: factor of the damping at the next refusal.
         history: one row a step: step, loss, |grad|, damping.
+        done: whether there is nothing left to do.
     """
 
     weights: Tensor
     damping: float = 1.0
     growth: float = 2.0
     history: list[tuple[float, ...]] = field(default_factory=list)
+    done: bool = False
 
 
 def levenberg_marquardt(
@@ -92,36 +94,36 @@ def levenberg_marquardt(
     if state is None:
         state = LMState(parameters_to_vector(model.parameters()).detach().clone())
     problem = _Problem(model, batch, objective)
-    bar = tqdm(total=settings.steps, desc="levenberg-marquardt", disable=not progress)
-    bar.update(len(state.history))
-    loss, gradient, rows = problem.linearise(state.weights)
-    while len(state.history) < settings.steps:
-        size = objective.mu * float(state.weights.norm())
-        state.history.append((len(state.history), loss, float(gradient.norm()), state.damping))
-        bar.set_postfix(
-            {"loss": f"{loss:.4e}", "|grad|/mu|w|": f"{float(gradient.norm()) / size:.1e}"},
-            refresh=False,
-        )
-        bar.update()
-        if float(gradient.norm()) <= settings.tolerance * size or state.damping > MAX_DAMPING:
-            break
-        damped = objective.mu * (1 + state.damping)
-        step = -build(rows, damped).solve(gradient.unsqueeze(0)).squeeze(0)
-        # decrease of the quadratic model: -(g.d + d.H d/2) with (H + lambda) d = -g
-        predicted = 0.5 * float(step @ (objective.mu * state.damping * step - gradient))
-        trial = state.weights + step
-        gain = (loss - problem.loss(trial)) / predicted if predicted > 0 else -math.inf
-        if gain > 0:
-            state.weights = trial
-            loss, gradient, rows = problem.linearise(trial)
-            state.damping *= max(1 / 10, 1 - (2 * gain - 1) ** 3)
-            state.growth = 2.0
-        else:
-            state.damping *= state.growth
-            state.growth *= 2
-        if on_step is not None:
-            on_step(state)
-    bar.close()
+    with tqdm(total=settings.steps, desc="levenberg-marquardt", disable=not progress) as bar:
+        bar.update(len(state.history))
+        loss, gradient, rows = problem.linearise(state.weights)
+        while len(state.history) < settings.steps and not state.done:
+            size, norm = objective.mu * float(state.weights.norm()), float(gradient.norm())
+            state.history.append((len(state.history), loss, norm, state.damping))
+            relative = norm / size if size > 0 else math.inf  # a linear head starts from zero
+            bar.set_postfix(
+                {"loss": f"{loss:.4e}", "|grad|/mu|w|": f"{relative:.1e}"}, refresh=False
+            )
+            bar.update()
+            if norm <= settings.tolerance * size or state.damping > MAX_DAMPING:
+                state.done = True
+                break
+            damped = objective.mu * (1 + state.damping)
+            step = -build(rows, damped).solve(gradient.unsqueeze(0)).squeeze(0)
+            # decrease of the quadratic model: -(g.d + d.H d/2) with (H + lambda) d = -g
+            predicted = 0.5 * float(step @ (objective.mu * state.damping * step - gradient))
+            trial = state.weights + step
+            gain = (loss - problem.loss(trial)) / predicted if predicted > 0 else -math.inf
+            if gain > 0:
+                state.weights = trial
+                loss, gradient, rows = problem.linearise(trial)
+                state.damping *= max(1 / 10, 1 - (2 * gain - 1) ** 3)
+                state.growth = 2.0
+            else:
+                state.damping *= state.growth
+                state.growth *= 2
+            if on_step is not None:
+                on_step(state)
     problem.set(state.weights)
     return state
 

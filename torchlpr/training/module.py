@@ -64,8 +64,8 @@ class PotentialModule(L.LightningModule):
         loss = data + self.objective.penalty(self.model.parameters())
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
-                f"the loss is {float(loss)} in epoch {self.current_epoch}; lower the learning "
-                f"rate (lr is {self.lr}) or look at the energies"
+                f"the loss is {float(loss.detach())} in epoch {self.current_epoch}; lower the "
+                f"learning rate (lr is {self.lr}) or look at the energies"
             )
         self._log("train/loss", loss.detach(), len(residuals))
         self._log("train/mse", self._mse(residuals.detach()), len(residuals))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +85,8 @@ def train_network(
     """
     settings = settings or AdamSettings()
     folder = None if out is None else make_folder(out)
-    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress)
     data = StructureDataModule(batch, validation, settings.batch_size, settings.seed)
+    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress)
     module = PotentialModule(
         model,
         objective,
@@ -102,7 +103,7 @@ def train_network(
         mark = fingerprint(model, batch, objective, settings)
         hooks.append(ResumableCheckpoint(path, mark, log))
         resume_from = path if path.exists() else None
-    with _quiet_lightning():
+    with closing(log), _quiet_lightning():
         trainer = L.Trainer(
             max_epochs=settings.epochs,
             accelerator="gpu" if batch.features.is_cuda else "cpu",
@@ -117,9 +118,23 @@ def train_network(
             limit_val_batches=None if validation is not None else 0,
             num_sanity_val_steps=0,
         )
-        trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
-    log.close()
+        with _keyboard_interrupts():
+            trainer.fit(module, data, ckpt_path=resume_from, weights_only=True)
+    log.write()
     return log.rows
+
+
+@contextmanager
+def _keyboard_interrupts() -> Iterator[None]:
+    """Let Ctrl-C through as what it is: Lightning turns it off and exits with code 1."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ __all__ = ["Stationarity", "stationarity"]
 # a tenth of the spread of atomic energies: the loss profile's vertex is then where we say it is
 ALLOWED_SHIFT = 0.1
 ALLOWED_GRADIENT = 1e-3
+COLLAPSE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,22 @@ class Stationarity:
             and self.vertex_shift <= ALLOWED_SHIFT * self.local_std
         )
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether all atomic energies are equal: the regulariser has won over the data."""
+        return self.local_std <= COLLAPSE * math.sqrt(2 * self.loss)
+
     def sentence(self) -> str:
         """What the numbers mean, in one sentence.
 
         Returns:
-            The verdict, and the remedy where the weights are not at a minimum.
+            The verdict, and the remedy where the weights are not at a useful minimum.
         """
+        if self.collapsed:
+            return (
+                "All atomic energies are equal: mu is so strong that the model has collapsed to a "
+                "constant, and its rigidities mean nothing; lower mu."
+            )
         numbers = (
             f"|grad L| is {self.relative_gradient:.1e} of mu|w|, the vertex shift at most "
             f"{self.vertex_shift:.1e} eV (atomic energies spread over {self.local_std:.1e} eV)"
@@ -87,7 +98,7 @@ def stationarity(
         factor: the Gauss-Newton factor of these rows where it is already known.
 
     Returns:
-        The measures; see SCIENCE of the vertex shift in :class:`Stationarity`.
+        The measures.
     """
     batch = batch.to(dtype=torch.float64)
     twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)

@@ -1,0 +1,119 @@
+"""The search of mu against errors computed one by one."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.cases import MODELS, ONE, make_batch
+from tests.training import dense
+from torchlpr import AtomBatch, InputError, LinearModel, Objective
+from torchlpr.training import LMSettings, fit
+from torchlpr.training.grid_search import default_grid, search_mu
+
+LM = {"optimizer": "lm", "lm_settings": LMSettings(steps=15), "progress": False}
+
+
+def noisy(structures: int, seed: int) -> AtomBatch:
+    """A linear law under noise, so that the best mu lies inside a wide grid."""
+    batch = make_batch(structures, ONE, seed, features=6)
+    weights = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.0, 0.0]).double()
+    totals = (
+        torch.zeros(structures).double().index_add(0, batch.structure, batch.features @ weights)
+    )
+    return AtomBatch(batch.features, batch.types, batch.structure, totals + batch.labels())
+
+
+def rmse(model: nn.Module, batch: AtomBatch) -> float:
+    errors = []
+    for a in range(batch.n_structures):
+        one = batch.select([a])
+        local = model(one.features, one.types).detach().numpy()
+        errors.append(local.mean() - one.labels().numpy()[0] / len(local))
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+@pytest.mark.parametrize("options", [{}, {"energy_weight": 3.0, "per_atom": False}], ids=str)
+def test_the_best_of_a_linear_head(options: dict[str, float]) -> None:
+    train, validation, model = noisy(8, seed=1), noisy(40, seed=2), LinearModel(6, ONE)
+    grid, objective = [1e-6, 1e-2, 1.0, 1e3, 0.1, 10.0], Objective(mu=77.0, **options)
+    search = search_mu(model, train, validation, objective, grid)
+    assert search.mus == tuple(sorted(grid, reverse=True))
+    r, t = dense.rows(model, train, objective), dense.targets(train, objective)
+    errors, train_errors = [], []
+    for mu in search.mus:
+        trial = LinearModel(6, ONE)
+        trial.weight.data = torch.from_numpy(dense.ridge(r, t, mu))
+        errors.append(rmse(trial, validation))
+        train_errors.append(rmse(trial, train))
+    np.testing.assert_allclose(search.rmse_validation, errors, rtol=1e-9)
+    np.testing.assert_allclose(search.rmse_train, train_errors, rtol=1e-9)
+    best = search.mus[int(np.argmin(errors))]
+    assert search.best == best
+    assert best not in {1e-6, 1e3}
+    assert not search.at_edge
+    np.testing.assert_allclose(dense.flat(model), dense.ridge(r, t, best), rtol=1e-9)
+    best_loss = dense.loss(model, train, Objective(mu=best, **options))
+    assert search.result.loss == pytest.approx(float(best_loss.detach()), rel=1e-12)
+
+
+def test_the_best_of_a_network_is_kept(tmp_path: Path) -> None:
+    types, build = MODELS["mlp"]
+    train, validation, grid = make_batch(9, types, 1), make_batch(20, types, 2), [1e-3, 0.3, 1e-1]
+    model, trials = build(), {mu: build() for mu in grid}
+    search = search_mu(model, train, validation, Objective(mu=5.0), grid, out=tmp_path, **LM)
+    for mu, trial in trials.items():
+        fit(trial, train, Objective(mu=mu), **LM)
+    errors = {mu: rmse(trial, validation) for mu, trial in trials.items()}
+    np.testing.assert_allclose(search.rmse_validation, [errors[mu] for mu in search.mus])
+    assert search.best == min(errors, key=errors.__getitem__)
+    np.testing.assert_array_equal(dense.flat(model), dense.flat(trials[search.best]))
+    assert len([*tmp_path.iterdir()]) == 3
+
+
+def test_close_values_of_mu_do_not_share_a_folder(tmp_path: Path) -> None:
+    types, build = MODELS["mlp"]
+    parts = make_batch(5, types, 1), make_batch(5, types, 2)
+    grid = [1.01e-2, 1.02e-2]
+    search = search_mu(build(), *parts, Objective(mu=1.0), grid, out=tmp_path, **LM)
+    assert search.mus == (1.02e-2, 1.01e-2)
+
+
+def test_ties_go_to_the_larger_mu() -> None:
+    """Without a signal in validation, all weights predict its zeros equally well."""
+    train = make_batch(6)
+    blank = AtomBatch(torch.zeros(2, 4).double(), torch.tensor([14, 14]), torch.arange(2))
+    validation = AtomBatch(blank.features, blank.types, blank.structure, torch.ones(2).double())
+    search = search_mu(LinearModel(4, ONE), train, validation, Objective(mu=1.0), [1e-4, 1.0, 1e-2])
+    assert search.rmse_validation == (1.0, 1.0, 1.0)
+    assert search.best == 1.0
+    assert search.at_edge
+    alone = search_mu(LinearModel(4, ONE), train, validation, Objective(mu=1.0), [0.5])
+    assert not alone.at_edge
+
+
+def test_the_default_grid_follows_the_features() -> None:
+    model, batch = LinearModel(4, ONE), make_batch(10)
+    r = dense.rows(model, batch, Objective(mu=1.0))
+    largest = np.linalg.eigvalsh(r.T @ r)[-1]
+    expected = largest * 10.0 ** -np.arange(1, 15)
+    np.testing.assert_allclose(default_grid(model, batch, Objective(mu=9.0)), expected, rtol=1e-12)
+    assert default_grid(MODELS["mlp"][1](), batch, Objective(mu=9.0)) == (1e-3, 1e-4, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+@pytest.mark.parametrize("wrong", [-1.0, 0.0, float("nan")])
+def test_values_that_are_no_mu(name: str, wrong: float) -> None:
+    model = MODELS[name][1]()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(InputError, match="mu must be a positive number"):
+        search_mu(model, make_batch(3), make_batch(3, seed=1), Objective(mu=1.0), [1.0, wrong])
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_nothing_to_validate_on() -> None:
+    with pytest.raises(InputError, match="validation set is empty"):
+        search_mu(LinearModel(4, ONE), make_batch(3), make_batch(3).select([]), Objective(mu=1.0))

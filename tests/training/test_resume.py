@@ -1,0 +1,192 @@
+"""Killed and started again: the weights and the log of an uninterrupted training, bit by bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import MODELS, make_batch
+from tests.training import dense
+from torchlpr import InputError, Objective
+from torchlpr.training import LMSettings, fit
+from torchlpr.training import levenberg_marquardt as lm
+from torchlpr.training.callbacks import ResumableCheckpoint
+from torchlpr.training.network import CHECKPOINT
+from torchlpr.training.resume import SavePoint
+
+OBJECTIVE = Objective(mu=0.02)
+TYPES, BUILD = MODELS["mlp bias silu two species"]
+BATCH, VALIDATION = make_batch(7, TYPES), make_batch(3, TYPES, seed=1)
+WAYS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam", "epochs": 30, "lr": 0.5, "patience": 2, "cooldown": 3},
+    "mini-batches": {"optimizer": "adam", "epochs": 12, "batch_size": 2, "seed": 5},
+    "lm": {"optimizer": "lm", "lm_settings": LMSettings(steps=12, tolerance=1e-12)},
+    "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(steps=12)},
+}
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+class StopAfter(L.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise Killed
+
+
+@pytest.fixture(autouse=True)
+def save_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls in (ResumableCheckpoint, SavePoint):
+        monkeypatch.setattr(cls.__init__, "__defaults__", (0.0,))
+
+
+def train(way: str, out: Path | None, **options: Any) -> tuple[np.ndarray, Any]:
+    model = BUILD()
+    arguments = WAYS[way] | {"validation": VALIDATION, "progress": False} | options
+    result = fit(model, BATCH, OBJECTIVE, out=out, **arguments)
+    return dense.flat(model), result
+
+
+def stop_lm(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the step of that number, and each after it, end the process."""
+    real, calls = lm.build, []
+
+    def build(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > step:
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr(lm, "build", build)
+
+
+def same(left: Any, right: Any) -> None:
+    np.testing.assert_array_equal(left[0], right[0])
+    np.testing.assert_array_equal(left[1].epochs, right[1].epochs)
+    np.testing.assert_array_equal(left[1].steps, right[1].steps)
+    assert left[1].stationarity == right[1].stationarity
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_seed_gives_the_same_bits(way: str, tmp_path: Path) -> None:
+    first = train(way, None)
+    torch.rand(3)  # the global generator plays no part
+    same(first, train(way, None))
+    same(first, train(way, tmp_path))  # nor do checkpoints
+
+
+@pytest.mark.parametrize("stop", [1, 6, 11])
+@pytest.mark.parametrize("way", ["adam", "mini-batches"])
+def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
+    whole = train(way, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(way, tmp_path / "cut", callbacks=[StopAfter(stop)])
+    saved = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
+    assert saved["epoch"] == stop - 1
+    same(whole, train(way, tmp_path / "cut"))
+    tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
+    assert tables[0] == tables[1]
+    assert tables[0].splitlines()[0] == "epoch,loss,rmse_train,rmse_validation,lr"
+    assert len(tables[0].splitlines()) == 1 + WAYS[way]["epochs"]
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_levenberg_marquardt_goes_on(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("lm", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_lm(patch, stop)
+        with pytest.raises(Killed):
+            train("lm", tmp_path / "cut")
+    same(whole, train("lm", tmp_path / "cut"))
+    tables = [(tmp_path / run / "steps.csv").read_text() for run in ("whole", "cut")]
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 13
+
+
+@pytest.mark.parametrize("stop_adam", [True, False])
+def test_both_phases_go_on(
+    stop_adam: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("adam+lm", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        if not stop_adam:
+            stop_lm(patch, 4)
+        with pytest.raises(Killed):
+            train("adam+lm", tmp_path / "cut", callbacks=[StopAfter(3)] if stop_adam else ())
+    same(whole, train("adam+lm", tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_finished_training_is_not_done_again(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log gets no further row either; for LM also where the tolerance ended it."""
+    options: dict[str, Any] = {}
+    if way == "lm":
+        options["lm_settings"] = LMSettings(steps=200, tolerance=1e-3)
+    first = train(way, tmp_path, **options)
+    assert way != "lm" or len(first[1].steps) < 200
+    stop_lm(monkeypatch, 0)
+    same(first, train(way, tmp_path, callbacks=[StopAfter(0)], **options))
+
+
+OTHERS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "data": lambda: (BUILD(), make_batch(7, TYPES, seed=8), OBJECTIVE),
+    "energies": lambda: (BUILD(), other_energies(), OBJECTIVE),
+    "objective": lambda: (BUILD(), BATCH, Objective(mu=0.021)),
+    "start": lambda: (MODELS["mlp bias silu two species"][1]().requires_grad_(), BATCH, OBJECTIVE),
+}
+
+
+def other_energies() -> Any:
+    energies = BATCH.labels().clone()
+    energies[3] += 1e-9
+    return type(BATCH)(BATCH.features, BATCH.types, BATCH.structure, energies)
+
+
+@pytest.mark.parametrize("what", [*OTHERS, "settings"])
+@pytest.mark.parametrize("way", ["adam", "lm"])
+def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path) -> None:
+    train(way, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    model, batch, objective = OTHERS[what]() if what in OTHERS else (BUILD(), BATCH, OBJECTIVE)
+    options = dict(WAYS[way])
+    if what == "start":
+        with torch.no_grad():
+            next(model.parameters()).add_(1e-12)
+    if what == "settings":
+        options |= {"epochs": 31} if way == "adam" else {"lm_settings": LMSettings(steps=13)}
+    with pytest.raises(InputError, match="other data or with other settings; choose another"):
+        fit(model, batch, objective, out=tmp_path, progress=False, **options)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("way", ["adam", "lm"])
+def test_save_points_wait_for_their_time(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cls in (ResumableCheckpoint, SavePoint):
+        monkeypatch.setattr(cls.__init__, "__defaults__", (1e6,))
+    writes = []
+    real = torch.save
+    monkeypatch.setattr(torch, "save", lambda *a, **k: (writes.append(1), real(*a, **k)))
+    train(way, tmp_path)
+    assert len(writes) == (0 if way == "adam" else 1)
+
+
+def test_a_damaged_save_point(tmp_path: Path) -> None:
+    train("lm", tmp_path)
+    path = tmp_path / "training.lm"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="truncated or no torchlpr training file"):
+        train("lm", tmp_path)
