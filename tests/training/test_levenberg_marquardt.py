@@ -8,9 +8,16 @@ from tests.cases import MODELS, ONE, TWO, make_batch, mlp
 from tests.training import dense
 from torchlpr import AtomBatch, InputError, LinearModel, Objective
 from torchlpr.training import LMSettings, fit
-from torchlpr.training.levenberg_marquardt import LMState, levenberg_marquardt
+from torchlpr.training.levenberg_marquardt import levenberg_marquardt
+from torchlpr.training.problem import Problem
+from torchlpr.training.second_order_state import SecondOrderState
 
 OBJECTIVE = Objective(mu=0.02, energy_weight=1.7)
+
+
+def only(steps: int, tolerance: float = 1e-8) -> LMSettings:
+    """Levenberg-Marquardt without Newton."""
+    return LMSettings(steps, tolerance, newton_steps=0)
 
 
 @pytest.mark.parametrize("damping", [1e-3, 1.0, 100.0])
@@ -26,9 +33,11 @@ def test_a_step_solves_the_damped_normal_equations(
     loss = float(dense.loss(model, batch, OBJECTIVE).detach())
     h = r.T @ r + OBJECTIVE.mu * (1 + damping) * np.eye(len(before))
     step = -np.linalg.solve(h, g)
-    state = LMState(torch.from_numpy(before), damping)
-    state = levenberg_marquardt(model, batch, OBJECTIVE, LMSettings(steps=1), state, progress=False)
-    assert state.history[0] == pytest.approx((0, loss, np.linalg.norm(g), damping), rel=1e-11)
+    state = SecondOrderState(torch.from_numpy(before), damping)
+    problem = Problem(model, batch, OBJECTIVE)
+    levenberg_marquardt(problem, state, only(steps=1), progress=False)
+    expected = (0, 0, loss, np.linalg.norm(g), damping, 0, 0)
+    assert state.history == [pytest.approx(expected, rel=1e-11)]
     moved = state.weights.numpy() - before
     new = float(dense.loss(model, batch, OBJECTIVE).detach())
     if state.damping > damping * 1.9:  # refused: the loss would have risen
@@ -50,9 +59,9 @@ def test_the_loss_never_rises_and_a_minimum_is_reached(mu: float) -> None:
     batch, objective = make_batch(25, TWO, seed=5), Objective(mu=mu)
     large = AtomBatch(batch.features * 3, batch.types, batch.structure, batch.labels() * 3)
     model = mlp(TWO, bias=True, activation="tanh")()
-    most = LMSettings(steps=3000 if mu == 1e-1 else 300)
+    most = only(3000, 1e-6) if mu == 1e-1 else only(300)
     result = fit(model, large, objective, "lm", lm_settings=most, progress=False)
-    losses = np.array([row[1] for row in result.steps])
+    losses = np.array([row[2] for row in result.steps])
     assert (np.diff(losses) <= 0).all()
     assert (np.diff(losses) == 0).any()  # some steps were refused, or this would show nothing
     assert result.loss == pytest.approx(float(dense.loss(model, large, objective).detach()))
@@ -77,11 +86,9 @@ def test_convergence_is_quadratic_where_the_residual_vanishes() -> None:
     start = goal + 0.1 * np.random.default_rng(0).normal(size=goal.size)
     path = [start]
     levenberg_marquardt(
-        teacher,
-        batch,
-        Objective(mu=1e-14),
-        LMSettings(steps=4),
-        LMState(torch.from_numpy(start)),
+        Problem(teacher, batch, Objective(mu=1e-14)),
+        SecondOrderState(torch.from_numpy(start)),
+        only(steps=4),
         progress=False,
         on_step=lambda state: path.append(state.weights.numpy().copy()),
     )
@@ -136,7 +143,7 @@ def test_adam_then_lm_ends_lower_than_adam() -> None:
     both = fit(model, batch, OBJECTIVE, "adam+lm", epochs=5, progress=False)
     first = fit(twin, batch, OBJECTIVE, "adam", epochs=5, progress=False)
     np.testing.assert_array_equal(both.epochs, first.epochs)
-    assert both.steps[0][1] == pytest.approx(first.loss, rel=1e-12)
+    assert both.steps[0][2] == pytest.approx(first.loss, rel=1e-12)
     assert both.loss < first.loss
     assert both.stationarity.is_minimum
     assert not first.stationarity.is_minimum

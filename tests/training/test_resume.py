@@ -12,7 +12,7 @@ import torch
 from tests.cases import MODELS, make_batch
 from tests.training import dense
 from torchlpr import InputError, Objective
-from torchlpr.training import LMSettings, fit
+from torchlpr.training import LMSettings, fit, newton
 from torchlpr.training import levenberg_marquardt as lm
 from torchlpr.training.callbacks import ResumableCheckpoint
 from torchlpr.training.network import CHECKPOINT
@@ -24,8 +24,8 @@ BATCH, VALIDATION = make_batch(7, TYPES), make_batch(3, TYPES, seed=1)
 WAYS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "epochs": 30, "lr": 0.5, "patience": 2, "cooldown": 3},
     "mini-batches": {"optimizer": "adam", "epochs": 12, "batch_size": 2, "seed": 5},
-    "lm": {"optimizer": "lm", "lm_settings": LMSettings(steps=12, tolerance=1e-12)},
-    "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(steps=12)},
+    "lm": {"optimizer": "lm", "lm_settings": LMSettings(12, 1e-12, 0)},
+    "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(12, 1e-8, 0)},
 }
 
 
@@ -57,7 +57,7 @@ def train(way: str, out: Path | None, **options: Any) -> tuple[np.ndarray, Any]:
 
 def stop_lm(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the step of that number, and each after it, end the process."""
-    real, calls = lm.build, []
+    real, calls = lm.build, list[int]()
 
     def build(*args: Any) -> Any:
         calls.append(1)
@@ -66,6 +66,7 @@ def stop_lm(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return real(*args)
 
     monkeypatch.setattr(lm, "build", build)
+    monkeypatch.setattr(newton, "build", build)
 
 
 def same(left: Any, right: Any) -> None:
@@ -113,6 +114,18 @@ def test_levenberg_marquardt_goes_on(
     assert len(tables[0].splitlines()) == 13
 
 
+@pytest.mark.parametrize("stop", [3, 5, 7])
+def test_newton_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LMSettings(steps=4, tolerance=1e-14, newton_steps=6)
+    whole = train("lm", tmp_path / "whole", lm_settings=settings)
+    assert [row[1] for row in whole[1].steps] == [0] * 4 + [1] * 6
+    with monkeypatch.context() as patch:
+        stop_lm(patch, stop)
+        with pytest.raises(Killed):
+            train("lm", tmp_path / "cut", lm_settings=settings)
+    same(whole, train("lm", tmp_path / "cut", lm_settings=settings))
+
+
 @pytest.mark.parametrize("stop_adam", [True, False])
 def test_both_phases_go_on(
     stop_adam: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +146,7 @@ def test_a_finished_training_is_not_done_again(
     """The log gets no further row either; for LM also where the tolerance ended it."""
     options: dict[str, Any] = {}
     if way == "lm":
-        options["lm_settings"] = LMSettings(steps=200, tolerance=1e-3)
+        options["lm_settings"] = LMSettings(steps=200, tolerance=1e-3, newton_steps=0)
     first = train(way, tmp_path, **options)
     assert way != "lm" or len(first[1].steps) < 200
     stop_lm(monkeypatch, 0)

@@ -79,7 +79,7 @@ def test_verdicts() -> None:
     batch, model = make_batch(9, types), build()
     before = stationarity(model, batch, OBJECTIVE)
     assert not before.is_minimum
-    for words in ("not yet at a minimum", "train for more epochs or raise mu", "vertex shift"):
+    for words in ("not yet at a minimum", "give more steps or epochs", "vertex shift"):
         assert words in before.sentence()
     assert f"{before.relative_gradient:.1e} of mu|w|" in before.sentence()
     after = fit(model, batch, OBJECTIVE, "lm", progress=False)
@@ -102,6 +102,8 @@ def test_both_measures_must_be_small(gradient: float, shift: float, verdict: boo
         local_std=1.0,
         effective_dof=3.0,
         loss=1.0,
+        smallest_curvature=0.1,
+        largest_curvature=2.0,
     )
     assert made.is_minimum == verdict
     assert Stationarity(**made.as_dict()) == made

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from torchlpr.errors import InputError
 
-__all__ = ["Factor", "QuadraticForm", "check_finite", "qr_triangle", "regulariser_vector"]
+__all__ = [
+    "Factor",
+    "QuadraticForm",
+    "check_finite",
+    "qr_triangle",
+    "regulariser_vector",
+    "solve_vector",
+]
 
 
 class QuadraticForm(NamedTuple):
@@ -42,6 +49,19 @@ class Factor(Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors from which :func:`torchlpr.curvature.load_factor` rebuilds the factor."""
+
+
+def solve_vector(factor: Factor, vector: Tensor) -> Tensor:
+    """H^-1 v of one vector.
+
+    Args:
+        factor: of H.
+        vector: shape (P,), float64.
+
+    Returns:
+        Shape (P,).
+    """
+    return factor.solve(vector.unsqueeze(0)).squeeze(0)
 
 
 def regulariser_vector(mu: float | Tensor, like: Tensor) -> Tensor:

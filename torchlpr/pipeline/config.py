@@ -116,9 +116,10 @@ class TrainingConfig:
     """How the minimum is found; linear and kernel heads have a closed form.
 
     Attributes:
-        optimizer: auto, closed-form, lm (Levenberg-Marquardt), adam or adam+lm.
+        optimizer: auto, closed-form, lm (Levenberg-Marquardt, then Newton), adam or adam+lm.
         steps: Levenberg-Marquardt steps at most.
-        tolerance: gradient norm relative to mu |w| at which Levenberg-Marquardt stops.
+        newton_steps: trust-region Newton steps at most, 0 for none.
+        tolerance: gradient norm relative to mu |w| that counts as a minimum.
         epochs: Adam's passes over the training set.
         lr: Adam's learning rate.
         factor: factor of the learning rate where the loss stands still.
@@ -131,7 +132,8 @@ class TrainingConfig:
 
     optimizer: Literal["auto", "closed-form", "lm", "adam", "adam+lm"] = "auto"
     steps: int = 200
-    tolerance: float = 1e-6
+    newton_steps: int = 500
+    tolerance: float = 1e-8
     epochs: int = 2000
     lr: float = 0.005
     factor: float = 0.5

@@ -165,7 +165,8 @@ def _fit_options(training: TrainingConfig) -> dict[str, Any]:
     values = asdict(training)
     values.pop("float32")
     optimizer, steps = values.pop("optimizer"), values.pop("steps")
-    lm, adam = LMSettings(steps, values.pop("tolerance")), AdamSettings(**values)
+    lm = LMSettings(steps, values.pop("tolerance"), values.pop("newton_steps"))
+    adam = AdamSettings(**values)
     # to auto, settings of Adam mean Adam: defaults are not meant
     given = optimizer != "auto" or adam != AdamSettings()
     return {"optimizer": optimizer, "lm_settings": lm, "settings": adam if given else None}

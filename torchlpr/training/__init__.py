@@ -1,8 +1,8 @@
 """Training: Lightning for networks, closed forms for linear heads, and the minimum measured."""
 
 from torchlpr.training.fit import FitResult, energy_rmse, fit
-from torchlpr.training.levenberg_marquardt import LMSettings
 from torchlpr.training.network import AdamSettings, train_network
+from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
 __all__ = [

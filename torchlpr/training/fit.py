@@ -18,9 +18,9 @@ from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import fit_linear
-from torchlpr.training.levenberg_marquardt import LMSettings
 from torchlpr.training.network import AdamSettings, train_network
 from torchlpr.training.second_order import train_second_order
+from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
 __all__ = ["FitResult", "energy_errors", "energy_rmse", "fit"]
@@ -40,7 +40,8 @@ class FitResult:
         seconds: wall time.
         epochs: one row an epoch of Adam: epoch, loss (eV^2), training RMSE, validation RMSE
             (eV), learning rate.
-        steps: one row a Levenberg-Marquardt step: step, loss (eV^2), |grad|, damping.
+        steps: one row a second-order step: step, phase (0 Levenberg-Marquardt, 1 Newton), loss
+            (eV^2), |grad|, damping, radius (eV), Hessian-vector products so far.
     """
 
     optimizer: str
@@ -81,11 +82,12 @@ def fit(
             far from zero (:class:`torchlpr.CompositionBaseline`).
         objective: the loss.
         optimizer: "closed-form" for linear and kernel heads (exact); for networks "adam",
-            "lm" (Levenberg-Marquardt) or "adam+lm" (Adam, then LM from where it ended);
+            "lm" (Levenberg-Marquardt, then trust-region Newton) or "adam+lm" (Adam, then LM from
+            where it ended);
             "auto" is the closed form where there is one, "adam" where a setting of Adam is
             given, else "lm".
         settings: Adam's settings.
-        lm_settings: when Levenberg-Marquardt stops.
+        lm_settings: when Levenberg-Marquardt and Newton stop.
         validation: structures whose error Adam logs.
         out: folder for logs and the checkpoints that a killed training resumes from.
         progress: whether to show bars.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from torchlpr.curvature import Factor, build, energy_rows
+from torchlpr.curvature import Factor, build, energy_rows, solve_vector
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training.problem import Problem
+from torchlpr.training.relative_spectrum import relative_spectrum
 
 __all__ = ["Stationarity", "stationarity"]
 
@@ -20,6 +23,7 @@ __all__ = ["Stationarity", "stationarity"]
 ALLOWED_SHIFT = 0.1
 ALLOWED_GRADIENT = 1e-3
 COLLAPSE = 1e-9
+FLAT = -1e-6  # a network of linear layers has directions of exactly zero
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Stationarity:
         local_std: standard deviation of the predicted atomic energies, eV.
         effective_dof: tr(H^-1 R^T R), weights that the training rows determine.
         loss: value of the objective, eV^2.
+        smallest_curvature: smallest eigenvalue of the full Hessian relative to the Gauss-Newton
+            one; negative at a saddle.
+        largest_curvature: the largest one; both are 1 where the residuals' second derivatives
+            play no part.
     """
 
     gradient_norm: float
@@ -45,13 +53,16 @@ class Stationarity:
     local_std: float
     effective_dof: float
     loss: float
+    smallest_curvature: float
+    largest_curvature: float
 
     @property
     def is_minimum(self) -> bool:
-        """Whether gradient and vertex shift are both small enough to trust the rigidity."""
+        """Whether gradient and vertex shift are small, and no direction leads further down."""
         return (
             self.relative_gradient <= ALLOWED_GRADIENT
             and self.vertex_shift <= ALLOWED_SHIFT * self.local_std
+            and self.smallest_curvature >= FLAT
         )
 
     @property
@@ -70,15 +81,18 @@ class Stationarity:
                 "All atomic energies are equal: mu is so strong that the model has collapsed to a "
                 "constant, and its rigidities mean nothing; lower mu."
             )
+        low, high = self.smallest_curvature, self.largest_curvature
         numbers = (
             f"|grad L| is {self.relative_gradient:.1e} of mu|w|, the vertex shift at most "
-            f"{self.vertex_shift:.1e} eV (atomic energies spread over {self.local_std:.1e} eV)"
+            f"{self.vertex_shift:.1e} eV (atomic energies spread over {self.local_std:.1e} eV), "
+            f"the full Hessian {low:.2g} to {high:.2g} times the Gauss-Newton one"
         )
         if self.is_minimum:
             return f"The weights are at a minimum of the regularised loss: {numbers}."
         return (
-            f"The weights are not yet at a minimum, so the rigidities are those of the curvature "
-            f"where training stopped: {numbers}; train for more epochs or raise mu."
+            "The weights are not yet at a minimum, so the rigidities are those of the curvature "
+            f"where training stopped: {numbers}; give more steps or epochs, end Adam by "
+            "optimizer adam+lm, or raise mu."
         )
 
     def as_dict(self) -> dict[str, float]:
@@ -100,32 +114,28 @@ def stationarity(
     Returns:
         The measures.
     """
-    batch = batch.to(dtype=torch.float64)
     twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)
-    weights = dict(twin.named_parameters())
-    local = twin(batch.features, batch.types)
-    residuals = objective.residuals(local, batch.structure, batch.counts, batch.labels())
-    loss = objective.data_loss(residuals) + objective.penalty(weights.values())
-    gradient = flatten(torch.autograd.grad(loss, list(weights.values())))
+    problem = Problem(twin, batch.to(dtype=torch.float64), objective)
+    weights = problem.weights
+    gradient, hessian = problem.derivatives(weights)
     if factor is None:
         factor = build(energy_rows(model, batch, objective), objective.mu)
-    step = factor.solve(gradient.unsqueeze(0)).squeeze(0)
-    size = objective.mu * float(flatten([p.detach() for p in weights.values()]).norm())
-    norm = float(gradient.norm())
+    solve = partial(solve_vector, factor)
+    step = solve(gradient)
+    spectrum = relative_spectrum(hessian, solve, weights)
+    with torch.no_grad():
+        local = twin(problem.batch.features, problem.batch.types)
     return Stationarity(
-        gradient_norm=norm,
-        relative_gradient=norm / size if size > 0 else (math.inf if norm > 0 else 0.0),
+        gradient_norm=float(gradient.norm()),
+        relative_gradient=problem.relative(gradient, weights),
         newton_decrement=float(gradient @ step),
-        vertex_shift=float(_directional(twin, batch, step).abs().max()),
-        local_std=float(local.detach().std(correction=0)),
+        vertex_shift=float(_directional(twin, problem.batch, step).abs().max()),
+        local_std=float(local.std(correction=0)),
         effective_dof=factor.effective_dof(),
-        loss=float(loss.detach()),
+        loss=problem.loss(weights),
+        smallest_curvature=spectrum.smallest,
+        largest_curvature=spectrum.largest,
     )
-
-
-def flatten(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Concatenate tensors in the order of the parameters, shape (P,)."""
-    return torch.cat([t.reshape(-1) for t in tensors])
 
 
 def _directional(model: nn.Module, batch: AtomBatch, direction: Tensor) -> Tensor:

@@ -1,0 +1,140 @@
+r"""Trust-region Newton on the full Hessian, from where Levenberg-Marquardt slows down.
+
+Near a minimum the valley of fitted data is curved: a step along it spoils the fit at second order,
+and the trust region would shrink to the size of that error (the Maratos effect). After each step
+
+.. math:: d \leftarrow d - M^{-1} R^\top \left( r(w + d) - r - R d \right)
+
+brings the residuals back to what the linear model promised.
+
+Source: Conn, Gould, Toint, Trust-Region Methods (SIAM, 2000), chapters 7 and 15.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from torchlpr.curvature import Factor, build, solve_vector
+from torchlpr.training.problem import Linearisation, Problem
+from torchlpr.training.relative_spectrum import relative_spectrum
+from torchlpr.training.second_order_state import LMSettings, SecondOrderState
+from torchlpr.training.steihaug import TrustRegionStep, steihaug
+
+__all__ = ["newton"]
+
+CORRECTIONS = 3
+ACCURACY = 0.1  # of the conjugate gradients, far from the minimum
+PRODUCTS = 200  # of one step, at most
+MEASURABLE = 1e-12  # smaller decreases, relative to the loss, drown in its rounding
+FLAT = -1e-6  # relative curvature: a network of linear layers has directions of exactly zero
+FIRST_RADIUS = 1e-3  # least first radius in units of the residual's norm
+ACCEPT, POOR, GOOD, SHRINK, EXPAND = 1e-4, 0.25, 0.75, 0.5, 2.0
+FALLS = 0.9
+
+
+def newton(
+    problem: Problem,
+    state: SecondOrderState,
+    settings: LMSettings,
+    progress: bool = True,
+    on_step: Callable[[SecondOrderState], None] | None = None,
+) -> None:
+    """Descend until the gradient vanishes and no direction has negative curvature.
+
+    Args:
+        problem: the loss; left at the final weights.
+        state: where to begin; changed in place.
+        settings: when to stop.
+        progress: whether to show a bar with loss, gradient, radius and products.
+        on_step: called after every step, for checkpoints.
+    """
+    with tqdm(total=settings.newton_steps, desc="newton", disable=not progress) as bar:
+        bar.update(state.steps_of(1))
+        while state.steps_of(1) < settings.newton_steps and not state.done:
+            here = problem.linearise(state.weights)
+            state.record(here.loss, here.gradient)
+            relative = problem.relative(here.gradient, state.weights)
+            bar.set_postfix_str(
+                f"loss={here.loss:.4e}, |grad|/mu|w|={relative:.1e}, "
+                f"radius={state.radius:.1e}, products={state.products}",
+                refresh=False,
+            )
+            bar.update()
+            _step(problem, here, state, relative <= settings.tolerance)
+            if on_step is not None:
+                on_step(state)
+    problem.set(state.weights)
+
+
+def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: bool) -> None:
+    """One step of the trust region, or the end."""
+    factor = build(here.rows, problem.mu)
+    solve = partial(solve_vector, factor)
+    _, hessian = problem.derivatives(state.weights)
+    decrement = math.sqrt(max(float(here.gradient @ solve(here.gradient)), 0.0))
+    scale = math.sqrt(2 * here.loss)
+    state.radius = state.radius or max(decrement, FIRST_RADIUS * scale)
+    if not flat:
+        accuracy = min(ACCURACY, math.sqrt(decrement / scale))
+        step = steihaug(here.gradient, hessian, solve, state.radius, accuracy, PRODUCTS)
+        state.products += step.products
+        if step.predicted > MEASURABLE * here.loss:
+            _by_loss(problem, here, state, factor, step)
+            return
+        # the loss cannot tell any more, but the gradient can
+        trial = _corrected(problem, here, factor, state.weights, step.step)[-1]
+        gradient = problem.linearise(trial).gradient
+        if float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2:
+            state.weights = trial
+            return
+    spectrum = relative_spectrum(hessian, solve, state.weights)
+    state.products += spectrum.products
+    if spectrum.smallest >= FLAT:
+        state.done = True
+        return
+    # a saddle: leave it along the direction of negative curvature
+    downhill = -math.copysign(state.radius, float(here.gradient @ spectrum.direction))
+    away = downhill * spectrum.direction
+    predicted = -float(here.gradient @ away) - 0.5 * spectrum.smallest * state.radius**2
+    if predicted <= MEASURABLE * here.loss:
+        state.done = True
+        return
+    escape = TrustRegionStep(away, predicted, spectrum.products, "negative curvature")
+    _by_loss(problem, here, state, factor, escape)
+
+
+def _by_loss(
+    problem: Problem,
+    here: Linearisation,
+    state: SecondOrderState,
+    factor: Factor,
+    step: TrustRegionStep,
+) -> None:
+    """Take the step if the loss falls as promised, and adapt the radius."""
+    trials = _corrected(problem, here, factor, state.weights, step.step)
+    losses = [problem.loss(trial) for trial in trials]
+    lowest = min(losses)
+    gain = (here.loss - lowest) / step.predicted
+    if gain > ACCEPT:
+        state.weights = trials[losses.index(lowest)]
+    if not gain >= POOR:  # NaN included
+        state.radius *= SHRINK
+    elif gain > GOOD and step.ended != "converged":
+        state.radius *= EXPAND
+
+
+def _corrected(
+    problem: Problem, here: Linearisation, factor: Factor, weights: Tensor, step: Tensor
+) -> list[Tensor]:
+    """The weights after a step, and after each correction of the residuals."""
+    promised = here.residuals + here.rows @ step
+    trials = [weights + step]
+    for _ in range(CORRECTIONS):
+        error = problem.residuals(trials[-1]) - promised
+        trials.append(trials[-1] - solve_vector(factor, error @ here.rows))
+    return trials

@@ -1,0 +1,123 @@
+"""The objective as a function of the flat weights: value, linearisation, exact curvature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from torchlpr.curvature import energy_rows
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = ["Linearisation", "Problem"]
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """The loss around some weights w: residuals r + R d and loss L + grad.d + ...
+
+    Attributes:
+        loss: L(w), eV^2.
+        residuals: r, shape (M,), eV.
+        rows: R = dr/dw, shape (M, P).
+        gradient: grad L = R^T r + mu w, shape (P,).
+    """
+
+    loss: float
+    residuals: Tensor
+    rows: Tensor
+    gradient: Tensor
+
+
+class Problem:
+    """A model, its training structures and the loss, in float64.
+
+    Args:
+        model: maps (features, types) to atomic energies, float64; its weights are overwritten.
+        batch: training structures with energies, float64.
+        objective: the loss.
+    """
+
+    def __init__(self, model: nn.Module, batch: AtomBatch, objective: Objective) -> None:
+        self.model, self.batch, self.objective = model, batch, objective
+        self.mu = objective.mu
+        self.parameters = list(model.parameters())
+        self.counts, self.labels = batch.counts, batch.labels()
+
+    @property
+    def weights(self) -> Tensor:
+        """The model's weights, shape (P,)."""
+        return parameters_to_vector(self.parameters).detach().clone()
+
+    def set(self, weights: Tensor) -> None:
+        """Give the model these weights, shape (P,)."""
+        vector_to_parameters(weights, self.parameters)
+
+    def residuals(self, weights: Tensor) -> Tensor:
+        """Weighted errors of the structures' energies, shape (M,)."""
+        self.set(weights)
+        with torch.no_grad():
+            return self._residuals()
+
+    def loss(self, weights: Tensor) -> float:
+        """Value of the objective."""
+        return self._loss(self.residuals(weights), weights)
+
+    def linearise(self, weights: Tensor) -> Linearisation:
+        """Loss, residuals, rows and gradient at these weights."""
+        residuals = self.residuals(weights)
+        rows = energy_rows(self.model, self.batch, self.objective)
+        gradient = residuals @ rows + self.mu * weights
+        return Linearisation(self._loss(residuals, weights), residuals, rows, gradient)
+
+    def derivatives(self, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Gradient, and products with the full Hessian R^T R + sum_A r_A d2r_A/dw2 + mu I.
+
+        The graph of the gradient is built once; a product is then one backward pass through it,
+        the cheapest exact one there is. No rows are needed.
+
+        Args:
+            weights: where, shape (P,).
+
+        Returns:
+            grad L, shape (P,), and the function from v to H v, shape (P,).
+        """
+        self.set(weights)
+        residuals = self._residuals()
+        loss = self.objective.data_loss(residuals)
+        first = torch.autograd.grad(
+            loss, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        gradient = torch.cat([g.reshape(-1) for g in first])
+
+        def product(vector: Tensor) -> Tensor:
+            if not gradient.requires_grad:  # a model whose output ignores its weights
+                return self.mu * vector
+            second = torch.autograd.grad(
+                gradient,
+                self.parameters,
+                vector,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            return torch.cat([h.reshape(-1) for h in second]) + self.mu * vector
+
+        return gradient.detach() + self.mu * weights, product
+
+    def relative(self, gradient: Tensor, weights: Tensor) -> float:
+        """|grad L| / (mu |w|), infinite for zero weights unless the gradient is zero too."""
+        norm, size = float(gradient.norm()), self.mu * float(weights.norm())
+        return norm / size if size > 0 else (math.inf if norm > 0 else 0.0)
+
+    def _residuals(self) -> Tensor:
+        local = self.model(self.batch.features, self.batch.types)
+        return self.objective.residuals(local, self.batch.structure, self.counts, self.labels)
+
+    def _loss(self, residuals: Tensor, weights: Tensor) -> float:
+        return float(self.objective.data_loss(residuals) + self.objective.penalty([weights]))
