@@ -19,6 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.DemoReport
         patch.setattr(demo, "N_INDUCING", 100)
         patch.setattr(demo, "DRAWS", 3)
         patch.setattr(demo, "LM_STEPS", 3)
+        patch.setattr(demo, "NEWTON_STEPS", 2)
         patch.setattr(demo, "MLP_GRID", (1e-3, 1e-4))
         return folder, demo.demo_run(folder, progress=False)
 

@@ -14,7 +14,7 @@ from torchlpr import AtomBatch, InputError, LinearModel, Objective
 from torchlpr.training import LMSettings, fit
 from torchlpr.training.grid_search import default_grid, search_mu
 
-LM = {"optimizer": "lm", "lm_settings": LMSettings(steps=15), "progress": False}
+LM = {"optimizer": "lm", "lm_settings": LMSettings(15, newton_steps=0), "progress": False}
 
 
 def noisy(structures: int, seed: int) -> AtomBatch:
@@ -117,3 +117,18 @@ def test_values_that_are_no_mu(name: str, wrong: float) -> None:
 def test_nothing_to_validate_on() -> None:
     with pytest.raises(InputError, match="validation set is empty"):
         search_mu(LinearModel(4, ONE), make_batch(3), make_batch(3).select([]), Objective(mu=1.0))
+
+
+def test_only_the_best_is_followed_to_its_minimum(tmp_path: Path) -> None:
+    types, build = MODELS["mlp"]
+    parts, model = (make_batch(9, types, 1), make_batch(20, types, 2)), build()
+    settings = LMSettings(steps=3, newton_steps=50)
+    options = {"optimizer": "lm", "lm_settings": settings, "progress": False}
+    search = search_mu(model, *parts, Objective(mu=5.0), [1e-3, 1e-1], out=tmp_path, **options)
+    assert search.result.stationarity.is_minimum
+    assert search.result.stationarity.relative_gradient <= settings.tolerance
+    assert {row[1] for row in search.result.steps} == {0, 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["minimum", "mu-0.001", "mu-0.1"]
+    assert search.result.loss == pytest.approx(
+        float(dense.loss(model, parts[0], Objective(mu=search.best)).detach())
+    )

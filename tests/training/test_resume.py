@@ -1,6 +1,7 @@
 """Killed and started again: the weights and the log of an uninterrupted training, bit by bit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from tests.cases import MODELS, make_batch
 from tests.training import dense
-from torchlpr import InputError, Objective
+from torchlpr import BehlerParrinelloMLP, InputError, Objective
+from torchlpr.models import compression
 from torchlpr.training import LMSettings, fit, newton
 from torchlpr.training import levenberg_marquardt as lm
 from torchlpr.training.callbacks import ResumableCheckpoint
@@ -203,3 +205,34 @@ def test_a_damaged_save_point(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="truncated or no torchlpr training file"):
         train("lm", tmp_path)
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_compressed_training_goes_on_in_its_own_basis(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = np.random.default_rng(0).normal(size=(BATCH.features.shape[1], 30))
+    wide = replace(BATCH, features=BATCH.features @ torch.from_numpy(frame))
+
+    def run(out: Path) -> np.ndarray:
+        model = BehlerParrinelloMLP(30, TYPES, (4,), seed=0)
+        fit(
+            model,
+            wide,
+            OBJECTIVE,
+            "lm",
+            lm_settings=LMSettings(4, 1e-14, 6),
+            out=out,
+            progress=False,
+        )
+        return dense.flat(model)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_lm(patch, stop)
+        with pytest.raises(Killed):
+            run(tmp_path / "cut")
+    # another machine finds another basis of the same span
+    real = compression.feature_span
+    monkeypatch.setattr(compression, "feature_span", lambda x: real(x).flip(1).neg())
+    np.testing.assert_array_equal(run(tmp_path / "cut"), whole)

@@ -37,7 +37,7 @@ __all__ = ["demo_run"]
 
 N_INDUCING = 500
 MLP_GRID = (1e-3, 1e-4, 1e-5)
-LM_STEPS = 150
+LM_STEPS, NEWTON_STEPS = 100, 300
 DECADES = range(-3, 4)
 DRAWS = 11
 
@@ -78,7 +78,10 @@ def _study(
     name: str, model: nn.Module, soap: SOAP, cells: Cells, draw: int, folder: Path, progress: bool
 ) -> HeadReport:
     """One head: mu by validation on the first set, then both sets at that mu."""
-    options: dict[str, Any] = {"progress": progress, "lm_settings": LMSettings(LM_STEPS)}
+    options: dict[str, Any] = {
+        "progress": progress,
+        "lm_settings": LMSettings(LM_STEPS, newton_steps=NEWTON_STEPS),
+    }
     linear = isinstance(model, LinearInParameters)
     first, second = model, copy.deepcopy(model)
     grid = None if linear else MLP_GRID

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import ridge_path
 from torchlpr.training.fit import FitResult, energy_errors, fit
+from torchlpr.training.second_order_state import LMSettings
 
 __all__ = ["GridSearch", "default_grid", "search_mu"]
 
@@ -82,6 +83,7 @@ def search_mu(
     rule: Rule = "minimum",
     out: str | Path | None = None,
     progress: bool = True,
+    lm_settings: LMSettings | None = None,
     **fit_options: object,
 ) -> GridSearch:
     """Fit at every mu and leave the model at the best one, in place.
@@ -89,6 +91,7 @@ def search_mu(
     Where the validation error is flat it does not determine mu, but rigidity depends on it; the
     one-standard-error rule takes the largest mu whose mean square error is within one standard
     error of the smallest (Breiman et al., Classification and Regression Trees, 1984, 3.4.3).
+    The values are compared after Levenberg-Marquardt; only the best is followed to its minimum.
 
     Args:
         model: maps (features, types) to atomic energies; every fit starts from its weights.
@@ -99,6 +102,7 @@ def search_mu(
         rule: "minimum" of the validation error, or "one-standard-error".
         out: folder in which each network's fit keeps its checkpoints.
         progress: whether to show bars.
+        lm_settings: when Levenberg-Marquardt and Newton stop.
         **fit_options: further options of :func:`torchlpr.fit`, for networks.
 
     Returns:
@@ -118,24 +122,37 @@ def search_mu(
     if isinstance(model, LinearInParameters):
         return _search_path(model, train, validation, objective, grid, rule)
     trials, fits = [], []
+    thorough = lm_settings or LMSettings()
+    options: dict[str, Any] = {"validation": validation, "progress": progress, **fit_options}
+    options["lm_settings"] = replace(thorough, newton_steps=0)
     for mu, tried in zip(grid, objectives, strict=True):
         trials.append(copy.deepcopy(model))
-        fits.append(
-            fit(
-                trials[-1],
-                train,
-                tried,
-                validation=validation,
-                out=None if out is None else Path(out) / f"mu-{mu!r}",
-                progress=progress,
-                **fit_options,  # type: ignore[arg-type]
-            )
-        )
+        folder = None if out is None else Path(out) / f"mu-{mu!r}"
+        fits.append(fit(trials[-1], train, tried, out=folder, **options))
     errors = [energy_errors(trial, validation) for trial in trials]
     best = _best(errors, rule)
     model.load_state_dict(trials[best].state_dict())
-    train_errors = tuple(result.rmse for result in fits)
-    return GridSearch(grid, _rmse(errors), train_errors, grid[best], fits[best])
+    result = fits[best]
+    if result.optimizer.endswith("lm") and thorough.newton_steps:
+        folder = None if out is None else Path(out) / "minimum"
+        last = fit(
+            model,
+            train,
+            objectives[best],
+            "lm",
+            lm_settings=thorough,
+            out=folder,
+            progress=progress,
+        )
+        result = replace(
+            last,
+            optimizer=result.optimizer,
+            seconds=result.seconds + last.seconds,
+            epochs=result.epochs,
+            steps=result.steps + last.steps,
+        )
+    train_errors = tuple(each.rmse for each in fits)
+    return GridSearch(grid, _rmse(errors), train_errors, grid[best], result)
 
 
 def _search_path(

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torchlpr.files import atomic_path, make_folder
+from torchlpr.models.compression import Compression, compress
+from torchlpr.models.mlp import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.levenberg_marquardt import levenberg_marquardt
@@ -46,21 +48,37 @@ def train_second_order(
     """
     settings = settings or LMSettings()
     twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)
-    problem = Problem(twin, batch.to(dtype=torch.float64), objective)
-    state, save = SecondOrderState(problem.weights), None
+    data = batch.to(dtype=torch.float64)
+    save, stored = None, None
     if out is not None:
         mark = fingerprint(model, batch, objective, settings)
         save = SavePoint(make_folder(out) / "training.lm", mark)
         stored = save.load()
-        state = state if stored is None else SecondOrderState(**stored)
-    on_step = None if save is None else lambda s: save.save(asdict(s))
-    levenberg_marquardt(problem, state, settings, progress, on_step)
-    newton(problem, state, settings, progress, on_step)
+    # the basis is not unique: stored weights are worth nothing without theirs
+    small = compress(twin, data) if stored is None else _again(twin, data, stored.pop("basis"))
+    problem = Problem(*((small.model, small.batch) if small else (twin, data)), objective)
+    state = SecondOrderState(**(stored or {"weights": problem.weights}))
+
+    def keep(state: SecondOrderState, now: bool = False) -> None:
+        if save is not None:
+            save.save(asdict(state) | {"basis": small and small.basis}, now)
+
+    levenberg_marquardt(problem, state, settings, progress, keep)
+    newton(problem, state, settings, progress, keep)
     if save is not None:
-        save.save(asdict(state), now=True)
+        keep(state, now=True)
         _write_log(save.path.with_name("steps.csv"), state.history)
+    if small is not None:
+        small.expand(twin)
     model.load_state_dict(twin.state_dict())
     return state.history
+
+
+def _again(model: nn.Module, batch: AtomBatch, basis: Tensor | None) -> Compression | None:
+    """The compression of an interrupted run."""
+    if basis is None or not isinstance(model, BehlerParrinelloMLP):
+        return None
+    return Compression.of(model, batch, basis)
 
 
 def _write_log(path: Path, rows: list[tuple[float, ...]]) -> None:

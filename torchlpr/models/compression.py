@@ -1,0 +1,105 @@
+r"""A network on as many features as the training set spans: smaller, and exactly the same minima.
+
+With the thin SVD X = Z V^T of the features, X W^T = Z (W V)^T: a first layer W acts through W V
+alone, and at a minimum of a loss with L2 term the rest of W is zero. SOAP vectors of one system
+span a few hundred of thousands of dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from torchlpr.models.mlp import BehlerParrinelloMLP
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = ["Compression", "compress", "feature_span"]
+
+ROUNDING = 1e-14  # singular values below this share of the largest are rounding
+WORTH = 0.7  # of the features, or the smaller network is not worth its making
+
+
+def feature_span(features: Tensor) -> Tensor:
+    """Orthonormal basis of the space that the rows of a matrix span, to rounding.
+
+    Args:
+        features: shape (atoms, features).
+
+    Returns:
+        V, shape (features, r).
+    """
+    triangle = torch.linalg.qr(features, mode="r").R
+    _, values, right = torch.linalg.svd(triangle, full_matrices=False)
+    rank = int((values > ROUNDING * values.max()).sum()) if values.numel() else 0
+    return right[:rank].mT.contiguous()
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A network and its training structures in the coordinates of the features' span.
+
+    Attributes:
+        model: the network on r features, with the atomic energies of the one it was made from;
+            what that one's first layers had outside of the span is gone.
+        batch: the structures with features Z = X V, shape (atoms, r).
+        basis: V, shape (features, r), orthonormal columns.
+    """
+
+    model: BehlerParrinelloMLP
+    batch: AtomBatch
+    basis: Tensor
+
+    @classmethod
+    def of(cls, model: BehlerParrinelloMLP, batch: AtomBatch, basis: Tensor) -> Compression:
+        """Rotate a network and its training structures.
+
+        Args:
+            model: the network.
+            batch: its training structures.
+            basis: V, which spans their features.
+
+        Returns:
+            The smaller network and its batch.
+        """
+        rank, options = basis.shape[1], (model.hidden, model.activation, model.bias)
+        small = BehlerParrinelloMLP(rank, model.types, *options, dtype=basis.dtype)
+        small.to(basis.device).load_state_dict(_transformed(model, basis))
+        features = batch.features @ basis
+        return cls(small, replace(batch, features=features), basis)
+
+    def expand(self, model: nn.Module) -> None:
+        """Give the full network the weights of the small one.
+
+        Args:
+            model: the network that was compressed; changed in place.
+        """
+        model.load_state_dict(_transformed(self.model, self.basis.mT))
+
+
+def compress(model: nn.Module, batch: AtomBatch) -> Compression | None:
+    """Make a network smaller, where that is worth it.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: training structures.
+
+    Returns:
+        The smaller network, or None where there is nothing to gain.
+    """
+    if not isinstance(model, BehlerParrinelloMLP):
+        return None
+    basis = feature_span(batch.features)
+    if not 0 < basis.shape[1] <= WORTH * model.n_features:
+        return None
+    return Compression.of(model, batch, basis)
+
+
+def _transformed(model: BehlerParrinelloMLP, basis: Tensor) -> dict[str, Tensor]:
+    """The weights with each first layer W replaced by W basis."""
+    weights = dict(model.state_dict())
+    for number in range(len(model.types)):
+        name = f"networks.{number}.0.weight"
+        weights[name] = weights[name] @ basis
+    return weights
