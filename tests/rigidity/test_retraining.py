@@ -7,7 +7,15 @@ from torch import nn
 
 from tests.cases import FEATURES, ONE, make_batch
 from tests.oracles import autograd_loops, dense, retraining
-from torchlpr import BehlerParrinelloMLP, LinearModel, Objective, Rigidity, prediction_rigidity
+from torchlpr import (
+    AtomBatch,
+    BehlerParrinelloMLP,
+    LinearModel,
+    Objective,
+    Rigidity,
+    fit,
+    prediction_rigidity,
+)
 
 
 @pytest.mark.parametrize("shift", [1e-2, -1.0, 100.0])
@@ -60,3 +68,36 @@ def test_c4_network_without_residuals() -> None:
 
         rises = [retraining.nonlinear(loss, energy, w0, s) for s in (shift, -shift)]
         np.testing.assert_allclose(sum(rises) / shift**2, lpr[k].item(), rtol=1e-4)
+
+
+def test_c4_network_with_residuals_at_its_minimum() -> None:
+    """The curvature of retraining is 1/(g H^-1 g) with the full Hessian, at a true minimum only."""
+    shift, objective = 1e-3, Objective(mu=0.05)
+    train, test = make_batch(12, ONE, seed=4), make_batch(1, seed=2, atoms=2)
+    train = AtomBatch(3 * train.features, train.types, train.structure, 3 * train.labels())
+    model = BehlerParrinelloMLP(FEATURES, ONE, (3,), "tanh", bias=True, seed=2)
+    reached = fit(model, train, objective, "lm", progress=False).stationarity
+    assert reached.is_minimum
+    assert reached.largest_curvature > 1.01  # residuals matter, or Gauss-Newton would do
+    w0 = nn.utils.parameters_to_vector(model.parameters()).detach()
+    counts = torch.bincount(train.structure)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        local = autograd_loops.with_weights(model, w)(train.features, train.types)
+        means = local.new_zeros(len(counts)).index_add(0, train.structure, local) / counts
+        data = 0.5 * (means - train.labels() / counts).square().sum()
+        return data + 0.5 * objective.mu * w.square().sum()
+
+    hessian = torch.func.hessian(loss)(w0)
+    for k in range(len(test)):
+
+        def energy(w: torch.Tensor, k: int = k) -> torch.Tensor:
+            local = autograd_loops.with_weights(model, w)(test.features, test.types)
+            return local[k]
+
+        g = torch.func.grad(energy)(w0)
+        rigidity = 1 / float(g @ torch.linalg.solve(hessian, g))
+        rises = [retraining.nonlinear(loss, energy, w0, s) for s in (shift, -shift)]
+        np.testing.assert_allclose(sum(rises) / shift**2, rigidity, rtol=1e-4)
+        gauss_newton = Rigidity(model, train, objective).local(test)[k].item()
+        assert abs(gauss_newton / rigidity - 1) > 1e-3
