@@ -8,8 +8,8 @@ and P^-1/2 (I + S^T S) P^-1/2 = I + Z^T Z with Z = (I - U U^T) S P^-1/2: the sam
 spectrum begins at 1 again (so that the prescribed node stays exact), and it ends where the
 strongest direction left out ends. With U complete (r = M) nothing remains to iterate.
 
-Source: Halko, Martinsson and Tropp, SIAM Rev. 53, 217 (2011), algorithm 4.4, for the basis; Frangella,
-Tropp and Udell, SIAM J. Matrix Anal. Appl. 44, 718 (2023), for its use as a preconditioner.
+Source: Halko, Martinsson and Tropp, SIAM Rev. 53, 217 (2011), algorithm 4.4, for the basis;
+Frangella, Tropp and Udell, SIAM J. Matrix Anal. Appl. 44, 718 (2023), as a preconditioner.
 """
 
 from __future__ import annotations

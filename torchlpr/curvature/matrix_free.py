@@ -27,7 +27,7 @@ EPS = torch.finfo(torch.float64).eps
 DIRECTIONS = 256  # beyond, projections on the directions cost what they spare in products
 BATCH = 256  # vectors at once: enough for matrix products to run at full speed
 # products are exact for rows that differ by this many eps from R, relative to its norm
-PRODUCT_ERROR = 16.0
+PRODUCT_ERROR = 32.0
 SOLVE_TOLERANCE = 1e-8
 
 
@@ -157,6 +157,12 @@ class MatrixFree:
 
         A vector takes ten numbers a parameter, six a row, and for orthogonality the shorter
         side once for each step.
+
+        Returns:
+            Number of vectors, and "u", "v" or None for no orthogonalisation.
+
+        Raises:
+            InputError: if not even one vector fits.
         """
         short = min(self.n_rows, self.n_parameters)
         one = 8 * (10 * self.n_parameters + 6 * self.n_rows)

@@ -7,7 +7,7 @@ memory beyond the vectors is one chunk's, whatever the number of structures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -164,7 +164,9 @@ class ModelRows:
             return _layered_forward(self.model, vectors, x, types, self.subset)
 
         def along(vector: Tensor) -> Tensor:
-            tangent: Tensor = jvp(self._energies(x, types), (self._weights,), (self._split(vector),))[1]
+            tangent: Tensor = jvp(
+                self._energies(x, types), (self._weights,), (self._split(vector),)
+            )[1]
             return tangent
 
         return vmap(along)(vectors)
@@ -176,11 +178,11 @@ class ModelRows:
         elif isinstance(self.model, BehlerParrinelloMLP):
             _layered_adjoint(self.model, weights, x, types, self.subset, out)
         else:
-            _, pull = vjp(self._energies(x, types), self._weights)
+            pull = vjp(self._energies(x, types), self._weights)[1]
             blocks = vmap(pull)(weights)[0]
             out += torch.cat([blocks[name].flatten(1) for name in self._weights], dim=1)
 
-    def _energies(self, x, types):  # type: ignore[no-untyped-def]
+    def _energies(self, x: Tensor, types: Tensor) -> Callable[[dict[str, Tensor]], Tensor]:
         return lambda w: functional_call(self.model, {**self._fixed, **w}, (x, types))
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
@@ -217,11 +219,10 @@ def _layered_adjoint(
 ) -> None:
     """sum_k c_k delta_k (x) a_k of every layer, one matrix product for all vectors."""
     for layer in layer_signals(model, x, types, subset):
-        n, width = layer.signal.shape
         c = weights[:, layer.atoms]  # [k, n]
         if layer.weight is not None:
             signal = c.mT.unsqueeze(2) * layer.signal.unsqueeze(1)  # [n, k, out]
-            sums = signal.reshape(n, -1).mT @ layer.activation  # [k out, in]
+            sums = signal.flatten(1).mT @ layer.activation  # [k out, in]
             out[:, layer.weight] += sums.view(len(weights), -1)
         if layer.bias is not None:
             out[:, layer.bias] += c @ layer.signal

@@ -111,9 +111,7 @@ def quadrature(
             active, now = active[~done], now.select(~done)
             lefts = [x[~done] for x in lefts] if basis == "u" else lefts
             rights = [x[~done] for x in rights] if basis == "v" else rights
-        now = _next_step(
-            matrix, now, lefts if basis == "u" else [], rights if basis == "v" else []
-        )
+        now = _next_step(matrix, now, lefts if basis == "u" else [], rights if basis == "v" else [])
     return result
 
 

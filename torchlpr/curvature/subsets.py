@@ -157,7 +157,9 @@ def _species_spans(
 
 
 def _one_species(
-    model: BehlerParrinelloMLP | LinearModel | SparseKernelModel, index: int, blocks: dict[str, tuple[int, int]]
+    model: BehlerParrinelloMLP | LinearModel | SparseKernelModel,
+    index: int,
+    blocks: dict[str, tuple[int, int]],
 ) -> list[tuple[int, int]]:
     if isinstance(model, BehlerParrinelloMLP):
         return [s for name, s in blocks.items() if name.startswith(f"networks.{index}.")]
