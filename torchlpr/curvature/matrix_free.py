@@ -259,14 +259,14 @@ class MatrixFree:
     def state_dict(self) -> dict[str, Tensor]:
         """Directions, settings and what the rows are made of."""
         left, values, right = self._directions
-        limits = torch.tensor([self.settings.tolerance, float(self.settings.max_products)])
+        limits = [self.settings.tolerance, float(self.settings.max_products)]
         return {
             "mu": self.mu,
             "left": left,
             "values": values,
             "right": right,
             "kept": torch.tensor(len(self._map.values)),
-            "settings": limits.to(torch.float64),
+            "settings": torch.tensor(limits, dtype=torch.float64),
             **self.rows.state_dict(),
         }
 
