@@ -38,8 +38,9 @@ def shape_bytes(shape: str, n_rows: int, n_parameters: int) -> int:
     """Peak memory of building an exact shape, in bytes.
 
     Args:
-        shape: "row" (rows, scaled rows, and the M x M system with its factor) or "parameter"
-            (rows, and the stacked blocks of the P x P triangle).
+        shape: "row" (rows, scaled rows, the copies that QR takes at small mu, and the M x M
+            system with its factor) or "parameter" (rows, and the stacked blocks of the P x P
+            triangle).
         n_rows: number M of rows.
         n_parameters: number P of weights.
 
@@ -48,7 +49,7 @@ def shape_bytes(shape: str, n_rows: int, n_parameters: int) -> int:
     """
     rows = n_rows * n_parameters
     if shape == "row":
-        return 8 * (2 * rows + 3 * n_rows**2)
+        return 8 * (4 * rows + 3 * n_rows**2)
     block = min(n_rows, max(4 * n_parameters, 1024)) * n_parameters
     return 8 * (rows + 2 * block + 6 * n_parameters**2)
 

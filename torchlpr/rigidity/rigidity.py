@@ -192,6 +192,8 @@ class Rigidity:
     def save(self, path: str | Path) -> None:
         """Write model, objective and factor into one self-contained file.
 
+        The matrix-free shape has no factor: its file holds the features of the training set.
+
         Args:
             path: the file; written whole or not at all.
         """
