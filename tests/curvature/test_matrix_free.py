@@ -49,6 +49,26 @@ def test_intervals_contain_the_definition(size: str, spectrum: str, ratio: float
             assert (width <= tolerance * 1.01 + 3 * factor.rounding).all()
 
 
+@pytest.mark.parametrize("ratio", [1e-4, 1e-8, 1e-14])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_intervals_hold_where_orthogonality_is_lost(spectrum: str, ratio: float) -> None:
+    """Too little memory to keep a basis: more products, the same promise."""
+    rng = np.random.default_rng([20, SPECTRA.index(spectrum)])
+    rows = make_rows(spectrum, 20, 30, rng)
+    gradients = make_gradients(rows, rng)
+    mu = ratio * np.linalg.norm(rows, 2) ** 2
+    value, share = extended_precision.forms(rows, gradients, mu)
+    limit = 2 * 15 * 8 * (10 * 30 + 6 * 20)
+    for most in (5, 25, 3000):
+        settings = MatrixFreeSettings(1e-9, most, 0, limit)
+        factor = build(torch.from_numpy(rows), mu, "matrix-free", settings)
+        assert factor._batch()[1] is None
+        bounds = factor.bounds(torch.from_numpy(gradients))
+        assert contains(bounds.lower, bounds.upper, value)
+        assert contains(bounds.regulariser_lower, bounds.regulariser_upper, share)
+    assert bounds.converged.all()
+
+
 @pytest.mark.parametrize("directions", DIRECTIONS)
 @pytest.mark.parametrize("size", SIZES)
 def test_one_mu_for_each_weight(size: str, directions: int | None) -> None:

@@ -274,11 +274,10 @@ class MatrixFree:
         """Refuse to give numbers that are not as accurate as was asked for."""
         open_ = found.width > tolerance * found.lower
         if bool(open_.any()):
-            k = int(open_.nonzero()[0])
             gap = float((found.width / found.lower)[open_].max())
             raise InputError(
-                f"{int(open_.sum())} of {len(open_)} quadratic forms (the first is {k}) reached a "
+                f"{int(open_.sum())} of {len(open_)} quadratic forms reached a "
                 f"relative interval of {gap:.1e} instead of {tolerance:.1e} in "
                 f"{self.settings.max_products} products; raise max_products, directions or the "
-                "tolerance, or ask for bounds instead"
+                "tolerance, or ask for the intervals, which hold all the same"
             )

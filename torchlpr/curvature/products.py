@@ -20,7 +20,7 @@ from torchlpr.curvature.gradients import (
     parameter_count,
     split_parameters,
 )
-from torchlpr.curvature.layered import layer_signals
+from torchlpr.curvature.layered_products import layered_adjoint, layered_forward
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP, LinearInParameters
 from torchlpr.structures.batch import AtomBatch
@@ -161,7 +161,7 @@ class ModelRows:
         if isinstance(self.model, LinearInParameters):
             return vectors @ self._basis(self.model, x, types).mT
         if isinstance(self.model, BehlerParrinelloMLP):
-            return _layered_forward(self.model, vectors, x, types, self.subset)
+            return layered_forward(self.model, vectors, x, types, self.subset)
 
         def along(vector: Tensor) -> Tensor:
             tangent: Tensor = jvp(
@@ -176,7 +176,7 @@ class ModelRows:
         if isinstance(self.model, LinearInParameters):
             out.addmm_(weights, self._basis(self.model, x, types))
         elif isinstance(self.model, BehlerParrinelloMLP):
-            _layered_adjoint(self.model, weights, x, types, self.subset, out)
+            layered_adjoint(self.model, weights, x, types, self.subset, out)
         else:
             pull = vjp(self._energies(x, types), self._weights)[1]
             blocks = vmap(pull)(weights)[0]
@@ -189,40 +189,3 @@ class ModelRows:
         """A vector as the parameters it runs along."""
         parts = vector.split([w.numel() for w in self._weights.values()])
         return {n: p.view_as(w) for p, (n, w) in zip(parts, self._weights.items(), strict=True)}
-
-
-def _layered_forward(
-    model: BehlerParrinelloMLP, vectors: Tensor, x: Tensor, types: Tensor, subset: Subset | None
-) -> Tensor:
-    """delta^T V a of every layer, one matrix product for all vectors."""
-    out = vectors.new_zeros(len(vectors), len(x))
-    for layer in layer_signals(model, x, types, subset):
-        n, width = layer.signal.shape
-        part = vectors.new_zeros(n, len(vectors))
-        if layer.weight is not None:
-            v = vectors[:, layer.weight].reshape(-1, layer.activation.shape[1])  # [k o, in]
-            response = (layer.activation @ v.mT).view(n, len(vectors), width)
-            part += torch.einsum("nko,no->nk", response, layer.signal)
-        if layer.bias is not None:
-            part += layer.signal @ vectors[:, layer.bias].mT
-        out.index_add_(1, layer.atoms, part.mT)
-    return out
-
-
-def _layered_adjoint(
-    model: BehlerParrinelloMLP,
-    weights: Tensor,
-    x: Tensor,
-    types: Tensor,
-    subset: Subset | None,
-    out: Tensor,
-) -> None:
-    """sum_k c_k delta_k (x) a_k of every layer, one matrix product for all vectors."""
-    for layer in layer_signals(model, x, types, subset):
-        c = weights[:, layer.atoms]  # [k, n]
-        if layer.weight is not None:
-            signal = c.mT.unsqueeze(2) * layer.signal.unsqueeze(1)  # [n, k, out]
-            sums = signal.flatten(1).mT @ layer.activation  # [k out, in]
-            out[:, layer.weight] += sums.view(len(weights), -1)
-        if layer.bias is not None:
-            out[:, layer.bias] += c @ layer.signal
