@@ -5,29 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from torchlpr.curvature.factor import Factor, check_finite, regulariser_vector
+from torchlpr.curvature.matrix_free import MatrixFree, MatrixFreeSettings
+from torchlpr.curvature.memory import default_limit, readable, shape_bytes
 from torchlpr.curvature.parameter_space import ParameterSpace
+from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
 from torchlpr.curvature.row_space import RowSpace
+from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
+from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["Shape", "build", "choose_shape", "load_factor"]
+__all__ = ["Shape", "build", "build_matrix_free", "choose_shape", "load_factor"]
 
-Shape = Literal["auto", "row", "parameter"]
+Shape = Literal["auto", "row", "parameter", "matrix-free"]
 
 
-def choose_shape(n_rows: int, n_parameters: int, zero_mu: bool = False) -> tuple[Shape, str]:
-    """The cheaper exact shape.
+def choose_shape(
+    n_rows: int, n_parameters: int, zero_mu: bool = False, memory_limit: int | None = None
+) -> tuple[Shape, str]:
+    """The cheaper exact shape, or matrix-free where neither fits into memory.
 
     Args:
         n_rows: number M of rows.
         n_parameters: number P of weights.
         zero_mu: whether some weight is not regularised.
+        memory_limit: bytes to stay within, None for three quarters of what is free on the host.
 
     Returns:
-        "row" or "parameter", and the reason in words.
+        "row", "parameter" or "matrix-free", and the reason in words.
+
+    Raises:
+        InputError: if no shape fits that allows a weight without regulariser.
     """
+    shape, reason = _exact_shape(n_rows, n_parameters, zero_mu)
+    limit = default_limit() if memory_limit is None else memory_limit
+    predicted = {s: shape_bytes(s, n_rows, n_parameters) for s in ("row", "parameter")}
+    if predicted[shape] <= limit:
+        return shape, reason
+    sizes = f"{n_rows} rows, {n_parameters} parameters"
+    taken = (
+        f"row space takes {readable(predicted['row'])} and parameter space "
+        f"{readable(predicted['parameter'])}, {readable(limit)} are allowed"
+    )
+    if zero_mu:
+        raise InputError(
+            f"{sizes}: {taken}; a weight without regulariser needs parameter space: raise "
+            "memory_limit, choose fewer parameters or give that weight a small mu"
+        )
+    other: Shape = "parameter" if shape == "row" else "row"
+    if predicted[other] <= limit:
+        return other, f"{sizes}: {taken}"
+    return "matrix-free", f"{sizes}: {taken}; intervals instead of exact values"
+
+
+def _exact_shape(n_rows: int, n_parameters: int, zero_mu: bool) -> tuple[Shape, str]:
     sizes = f"{n_rows} rows, {n_parameters} parameters"
     if zero_mu:
         return "parameter", f"{sizes}: a weight without regulariser needs the P x P triangle"
@@ -36,13 +70,20 @@ def choose_shape(n_rows: int, n_parameters: int, zero_mu: bool = False) -> tuple
     return "parameter", f"{sizes}: the P x P triangle is the smaller one"
 
 
-def build(rows: Tensor, mu: float | Tensor, shape: Shape = "auto") -> Factor:
+def build(
+    rows: Tensor,
+    mu: float | Tensor,
+    shape: Shape = "auto",
+    matrix_free: MatrixFreeSettings | None = None,
+) -> Factor:
     """Factorise H = R^T R + diag(mu).
 
     Args:
         rows: R, shape (M, P); computed in float64 whatever the dtype.
         mu: strength of the L2 term, a number or shape (P,).
-        shape: "row", "parameter", or "auto" for the cheaper one.
+        shape: "row", "parameter", "matrix-free", or "auto" for the cheaper exact one (the rows
+            are there already, so that memory is no reason to iterate).
+        matrix_free: how far the matrix-free shape iterates.
 
     Returns:
         The factor.
@@ -55,25 +96,80 @@ def build(rows: Tensor, mu: float | Tensor, shape: Shape = "auto") -> Factor:
     regulariser = regulariser_vector(mu, matrix)
     zero_mu = bool((regulariser == 0).any())
     if shape == "auto":
-        shape, _ = choose_shape(matrix.shape[0], matrix.shape[1], zero_mu)
+        shape, _ = _exact_shape(matrix.shape[0], matrix.shape[1], zero_mu)
     if shape == "row":
         if zero_mu:
             raise InputError("row space needs every mu positive; use shape='parameter'")
         return RowSpace(matrix, regulariser)
     if shape == "parameter":
         return ParameterSpace.from_rows(matrix, regulariser)
-    raise InputError(f"shape {shape!r} is unknown; use 'auto', 'row' or 'parameter'")
+    if shape == "matrix-free":
+        if matrix.requires_grad:
+            raise InputError(
+                "the matrix-free shape is not differentiable; detach the rows or use shape='row'"
+            )
+        return build_matrix_free(DenseRows(matrix), regulariser, matrix_free)
+    raise InputError(f"shape {shape!r} is unknown; use 'auto', 'row', 'parameter' or 'matrix-free'")
 
 
-def load_factor(state: Mapping[str, Tensor]) -> Factor:
+def build_matrix_free(
+    rows: RowProducts, mu: float | Tensor, settings: MatrixFreeSettings | None = None
+) -> MatrixFree:
+    """The matrix-free shape of rows that are known by their products.
+
+    Args:
+        rows: products with R.
+        mu: strength of the L2 term, a number or shape (P,).
+        settings: how far to iterate.
+
+    Returns:
+        The factor.
+
+    Raises:
+        InputError: if mu is not allowed, or one vector does not fit into memory.
+    """
+    like = torch.empty(0, rows.n_parameters, device=rows.device)
+    regulariser = regulariser_vector(mu, like)
+    if bool((regulariser == 0).any()):
+        raise InputError("matrix-free needs every mu positive; use shape='parameter'")
+    return MatrixFree(rows, regulariser, settings)
+
+
+def load_factor(
+    state: Mapping[str, Tensor], model: nn.Module | None = None, subset: Subset | None = None
+) -> Factor:
     """Rebuild a factor from its ``state_dict``.
 
     Args:
         state: as saved.
+        model: the model that the rows of a matrix-free factor are derivatives of.
+        subset: the weights that they are derivatives by, None for all.
 
     Returns:
         The factor.
+
+    Raises:
+        InputError: if the factor needs a model and there is none.
     """
+    if "right" in state:
+        return _load_matrix_free(state, model, subset)
     if "rows" in state:
         return RowSpace(state["rows"], state["mu"], state["triangle"])
     return ParameterSpace(state["triangle"], state["mu"], int(state["n_rows"]))
+
+
+def _load_matrix_free(
+    state: Mapping[str, Tensor], model: nn.Module | None, subset: Subset | None
+) -> MatrixFree:
+    rows: RowProducts
+    if "matrix" in state:
+        rows = DenseRows(state["matrix"])
+    elif model is None:
+        raise InputError("this matrix-free factor holds no rows; give the model they come from")
+    else:
+        batch = AtomBatch(state["features"], state["types"], state["structure"])
+        rows = ModelRows(model, batch, state["scale"], subset)
+    tolerance, most = state["settings"].tolist()
+    settings = MatrixFreeSettings(tolerance, int(most), int(state["kept"]))
+    directions = state["left"], state["values"], state["right"]
+    return MatrixFree(rows, state["mu"], settings, directions)

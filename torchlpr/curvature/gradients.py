@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from torchlpr.curvature.layered import layered_gradients
+from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
 from torchlpr.models import BehlerParrinelloMLP, LinearInParameters
 from torchlpr.structures.batch import AtomBatch
@@ -26,6 +27,7 @@ __all__ = [
     "generic_gradients",
     "gradient_chunks",
     "parameter_count",
+    "split_parameters",
 ]
 
 CHUNK_BYTES = 256 * 2**20  # large enough for GEMM speed, small beside any machine's memory
@@ -41,7 +43,9 @@ def chunk_size(n_parameters: int, budget: int = CHUNK_BYTES) -> int:
     return max(1, budget // (8 * max(1, n_parameters)))
 
 
-def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:
+def atomic_gradients(
+    model: nn.Module, features: Tensor, types: Tensor, subset: Subset | None = None
+) -> Tensor:
     """Gradient of every atomic energy with respect to the weights, by the cheapest exact way.
 
     Args:
@@ -49,6 +53,8 @@ def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tenso
             atom's features alone.
         features: shape (atoms, features).
         types: atomic numbers, shape (atoms,).
+        subset: the weights to differentiate by, see
+            :func:`torchlpr.curvature.parameter_subset`; None for all.
 
     Returns:
         g_k = d(energy of atom k)/d(weights), shape (atoms, parameters), float64, in eV per
@@ -61,10 +67,11 @@ def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tenso
     x = features.to(torch.float64)
     if isinstance(model, LinearInParameters):
         with torch.no_grad():
-            return model.basis(x, types).to(torch.float64)
+            basis = model.basis(x, types).to(torch.float64)
+            return basis if subset is None else subset.columns(basis)
     if isinstance(model, BehlerParrinelloMLP):
-        return layered_gradients(model, x, types)
-    return generic_gradients(model, x, types)
+        return layered_gradients(model, x, types, subset)
+    return generic_gradients(model, x, types, subset)
 
 
 def check_parameters(model: nn.Module, features: Tensor) -> None:
@@ -90,20 +97,23 @@ def check_parameters(model: nn.Module, features: Tensor) -> None:
         )
 
 
-def generic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:
+def generic_gradients(
+    model: nn.Module, features: Tensor, types: Tensor, subset: Subset | None = None
+) -> Tensor:
     """``vmap(grad)`` over atoms, for any module.
 
     Args:
         model: maps (features, types) to atomic energies.
         features: shape (atoms, features), float64.
         types: atomic numbers, shape (atoms,).
+        subset: the weights to differentiate by, whole parameters; None for all.
 
     Returns:
         Shape (atoms, parameters), float64.
     """
-    fixed = {name: _double(value) for name, value in model.named_buffers()}
-    weights = {name: _double(value) for name, value in model.named_parameters()}
-    out = features.new_zeros(len(features), parameter_count(model))
+    fixed, weights = split_parameters(model, subset)
+    count = sum(w.numel() for w in weights.values())
+    out = features.new_zeros(len(features), count)
     for z in types.unique():  # a species at a time: vmap cannot branch on a batched type
         chosen = (types == z).nonzero().squeeze(1)
         one = z.reshape(1)
@@ -117,12 +127,36 @@ def generic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tens
     return out
 
 
+def split_parameters(
+    model: nn.Module, subset: Subset | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Buffers and frozen weights, and the weights to differentiate by, in float64.
+
+    Args:
+        model: any module.
+        subset: the weights to differentiate by, whole parameters; None for all.
+
+    Returns:
+        Two dictionaries for ``functional_call``, the second in the order of the gradients.
+    """
+    fixed = {name: _double(value) for name, value in model.named_buffers()}
+    weights: dict[str, Tensor] = {}
+    start = 0
+    for name, value in model.named_parameters():
+        stop = start + value.numel()
+        chosen = subset is None or subset.position(start, stop) is not None
+        (weights if chosen else fixed)[name] = _double(value)
+        start = stop
+    return fixed, weights
+
+
 def _double(value: Tensor) -> Tensor:
+    """The tensor without its graph, floating-point numbers in float64."""
     return value.detach().to(torch.float64) if value.is_floating_point() else value
 
 
 def gradient_chunks(
-    model: nn.Module, batch: AtomBatch, size: int | None = None
+    model: nn.Module, batch: AtomBatch, size: int | None = None, subset: Subset | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Atomic gradients in chunks of consecutive atoms, so that memory stays bounded.
 
@@ -130,6 +164,7 @@ def gradient_chunks(
         model: maps (features, types) to atomic energies.
         batch: the atoms.
         size: atoms a chunk, by default what fits into 256 MiB.
+        subset: the weights to differentiate by, None for all.
 
     Yields:
         The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64.
@@ -137,4 +172,4 @@ def gradient_chunks(
     step = size or chunk_size(parameter_count(model))
     for start in range(0, len(batch), step):
         part = slice(start, min(start + step, len(batch)))
-        yield part, atomic_gradients(model, batch.features[part], batch.types[part])
+        yield part, atomic_gradients(model, batch.features[part], batch.types[part], subset)

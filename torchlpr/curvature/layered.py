@@ -14,11 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type
 
-__all__ = ["layered_gradients", "layered_sums"]
+__all__ = ["LayerSignals", "layer_signals", "layered_gradients", "layered_sums"]
 
 
 class LayerSignals(NamedTuple):
@@ -26,57 +27,61 @@ class LayerSignals(NamedTuple):
 
     Attributes:
         atoms: indices of the species' atoms, shape (n,).
-        start: position of the layer's first weight in the parameter vector.
         signal: d(energy)/d(output of the layer), shape (n, out).
         activation: input of the layer, shape (n, in).
-        bias: whether the layer has a bias, which follows its weights.
+        weight: where the layer's weights lie in the parameter vector, None if not chosen.
+        bias: where its biases lie, None without biases or if not chosen.
     """
 
     atoms: Tensor
-    start: int
     signal: Tensor
     activation: Tensor
-    bias: bool
+    weight: slice | None
+    bias: slice | None
 
 
-def layered_gradients(model: BehlerParrinelloMLP, features: Tensor, types: Tensor) -> Tensor:
+def layered_gradients(
+    model: BehlerParrinelloMLP, features: Tensor, types: Tensor, subset: Subset | None = None
+) -> Tensor:
     """Gradient of every atomic energy with respect to the weights.
 
     Args:
         model: the network.
         features: shape (atoms, features), float64.
         types: atomic numbers, shape (atoms,).
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         Shape (atoms, parameters), float64.
     """
-    out = features.new_zeros(len(features), sum(p.numel() for p in model.parameters()))
-    for layer in _signals(model, features, types):
-        outer = layer.signal.unsqueeze(2) * layer.activation.unsqueeze(1)  # [k, out, in]
-        width = layer.signal.shape[1] * layer.activation.shape[1]
+    out = features.new_zeros(len(features), _count(model, subset))
+    for layer in layer_signals(model, features, types, subset):
         everyone = len(layer.atoms) == len(out)
         rows: Tensor | slice = slice(None) if everyone else layer.atoms
-        out[rows, layer.start : layer.start + width] = outer.flatten(1)
-        if layer.bias:
-            end = layer.start + width
-            out[rows, end : end + layer.signal.shape[1]] = layer.signal
+        if layer.weight is not None:
+            outer = layer.signal.unsqueeze(2) * layer.activation.unsqueeze(1)  # [k, out, in]
+            out[rows, layer.weight] = outer.flatten(1)
+        if layer.bias is not None:
+            out[rows, layer.bias] = layer.signal
     return out
 
 
-def layered_sums(model: BehlerParrinelloMLP, batch: AtomBatch) -> Tensor:
+def layered_sums(
+    model: BehlerParrinelloMLP, batch: AtomBatch, subset: Subset | None = None
+) -> Tensor:
     """Sums of the atomic gradients over each structure.
 
     Args:
         model: the network.
         batch: the atoms.
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         Shape (structures, parameters), float64.
     """
     features = batch.features.to(torch.float64)
-    n_parameters = sum(p.numel() for p in model.parameters())
-    rows = features.new_zeros(batch.n_structures, n_parameters)
-    for layer in _signals(model, features, batch.types):
+    rows = features.new_zeros(batch.n_structures, _count(model, subset))
+    for layer in layer_signals(model, features, batch.types, subset):
         structure = batch.structure[layer.atoms]
         order = torch.argsort(structure, stable=True)
         sizes = torch.bincount(structure, minlength=len(rows)).tolist()
@@ -84,30 +89,55 @@ def layered_sums(model: BehlerParrinelloMLP, batch: AtomBatch) -> Tensor:
         signal = (layer.signal if in_order else layer.signal[order]).split(sizes)
         activation = (layer.activation if in_order else layer.activation[order]).split(sizes)
         shape = layer.signal.shape[1], layer.activation.shape[1]
-        end = layer.start + shape[0] * shape[1]
         for row, delta, a in zip(rows, signal, activation, strict=True):
-            torch.mm(delta.mT, a, out=row[layer.start : end].view(shape))
-            if layer.bias:
-                row[end : end + shape[0]] = delta.sum(0)
+            if layer.weight is not None:
+                torch.mm(delta.mT, a, out=row[layer.weight].view(shape))
+            if layer.bias is not None:
+                row[layer.bias] = delta.sum(0)
     return rows
 
 
+def _count(model: BehlerParrinelloMLP, subset: Subset | None) -> int:
+    return sum(p.numel() for p in model.parameters()) if subset is None else len(subset)
+
+
 @torch.no_grad()
-def _signals(model: BehlerParrinelloMLP, features: Tensor, types: Tensor) -> Iterator[LayerSignals]:
-    """Signals of every layer of every species, in float64."""
+def layer_signals(
+    model: BehlerParrinelloMLP, features: Tensor, types: Tensor, subset: Subset | None = None
+) -> Iterator[LayerSignals]:
+    """Signals of every layer of every species of which some weight is chosen, in float64.
+
+    Args:
+        model: the network.
+        features: shape (atoms, features), float64.
+        types: atomic numbers, shape (atoms,).
+        subset: the chosen weights, whole parameters; None for all.
+
+    Yields:
+        The signals of one layer.
+    """
     start = 0
     for network, atoms in zip(model.networks, atoms_of_each_type(types, model.types), strict=True):
         assert isinstance(network, nn.Sequential)
-        x = features if len(atoms) == len(features) else features[atoms]
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-        starts = []
+        places = []
         for layer in linear:
-            starts.append(start)
-            start += sum(p.numel() for p in layer.parameters())
-        for layer, at, signal, activation in zip(
-            linear, starts, *_backpropagate(network, x), strict=True
-        ):
-            yield LayerSignals(atoms, at, signal, activation, layer.bias is not None)
+            middle = start + layer.weight.numel()
+            end = middle if layer.bias is None else middle + layer.bias.numel()
+            places.append((_place(subset, start, middle), _place(subset, middle, end)))
+            start = end
+        if all(place == (None, None) for place in places):
+            continue
+        x = features if len(atoms) == len(features) else features[atoms]
+        for place, signal, activation in zip(places, *_backpropagate(network, x), strict=True):
+            if place != (None, None):
+                yield LayerSignals(atoms, signal, activation, *place)
+
+
+def _place(subset: Subset | None, start: int, stop: int) -> slice | None:
+    if start == stop:
+        return None
+    return slice(start, stop) if subset is None else subset.position(start, stop)
 
 
 def _backpropagate(network: nn.Sequential, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from torchlpr.curvature.gradients import check_parameters, gradient_chunks, parameter_count
 from torchlpr.curvature.layered import layered_sums
+from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
@@ -15,7 +16,11 @@ __all__ = ["energy_rows", "structure_gradients"]
 
 
 def structure_gradients(
-    model: nn.Module, batch: AtomBatch, scale: Tensor, size: int | None = None
+    model: nn.Module,
+    batch: AtomBatch,
+    scale: Tensor,
+    size: int | None = None,
+    subset: Subset | None = None,
 ) -> Tensor:
     """Scaled sums of atomic gradients over each structure.
 
@@ -24,26 +29,31 @@ def structure_gradients(
         batch: the atoms.
         scale: factor of each structure, shape (structures,).
         size: atoms a chunk, see :func:`gradient_chunks`.
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         scale_A sum_{k in A} g_k, shape (structures, parameters), float64.
     """
     check_parameters(model, batch.features)
     if isinstance(model, BehlerParrinelloMLP):
-        return layered_sums(model, batch).mul_(scale.unsqueeze(1))
+        return layered_sums(model, batch, subset).mul_(scale.unsqueeze(1))
     rows = torch.zeros(
         batch.n_structures,
-        parameter_count(model),
+        parameter_count(model) if subset is None else len(subset),
         dtype=torch.float64,
         device=batch.features.device,
     )
-    for part, gradients in gradient_chunks(model, batch, size):
+    for part, gradients in gradient_chunks(model, batch, size, subset):
         rows.index_add_(0, batch.structure[part], gradients)
     return rows.mul_(scale.to(rows).unsqueeze(1))
 
 
 def energy_rows(
-    model: nn.Module, batch: AtomBatch, objective: Objective, size: int | None = None
+    model: nn.Module,
+    batch: AtomBatch,
+    objective: Objective,
+    size: int | None = None,
+    subset: Subset | None = None,
 ) -> Tensor:
     """Rows R = sqrt(c) d(E~_A/n_A)/dw of the energy part of the loss.
 
@@ -52,8 +62,9 @@ def energy_rows(
         batch: training structures; their energies are not used.
         objective: gives the row weights.
         size: atoms a chunk, see :func:`gradient_chunks`.
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         Shape (structures, parameters), float64.
     """
-    return structure_gradients(model, batch, objective.row_scale(batch.counts), size)
+    return structure_gradients(model, batch, objective.row_scale(batch.counts), size, subset)

@@ -30,7 +30,8 @@ def prediction_rigidity(
         rows: R, derivatives of the training predictions, shape (M, P), eV.
         gradients: g_k, derivatives of the predictions asked about, shape (K, P), eV.
         mu: strength of the L2 term, positive; a number, or one for each weight, shape (P,).
-        shape: "auto", "row" or "parameter", see :func:`torchlpr.curvature.build`.
+        shape: "auto", "row", "parameter", or "matrix-free" (to 1e-6, not differentiable), see
+            :func:`torchlpr.curvature.build`.
 
     Returns:
         Rigidities in 1/eV^2, shape (K,), float64 whatever the input's dtype.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,21 +12,28 @@ from torch import Tensor, nn
 
 from torchlpr.curvature import (
     Factor,
+    MatrixFree,
+    MatrixFreeSettings,
+    ModelRows,
     build,
+    build_matrix_free,
     choose_shape,
     energy_rows,
     gradient_chunks,
     load_factor,
+    parameter_subset,
     structure_gradients,
 )
+from torchlpr.curvature.factor import check_finite
 from torchlpr.curvature.gauss_newton import Shape
+from torchlpr.curvature.memory import default_limit
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
 from torchlpr.rigidity.prediction import quadratic_forms
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["Evaluation", "Rigidity"]
+__all__ = ["Evaluation", "Interval", "Rigidity"]
 
 
 class Evaluation(NamedTuple):
@@ -40,6 +48,22 @@ class Evaluation(NamedTuple):
 
     rigidity: Tensor
     mu_fraction: Tensor
+
+
+class Interval(NamedTuple):
+    """Rigidities between certified ends.
+
+    Attributes:
+        lower: lower end of the rigidity, 1/eV^2, shape (K,).
+        upper: upper end; where the shape is an exact one, both are the rigidity itself.
+        mu_fraction_lower: lower end of the mu-fraction, shape (K,).
+        mu_fraction_upper: upper end of it.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    mu_fraction_lower: Tensor
+    mu_fraction_upper: Tensor
 
 
 class Rigidity:
@@ -60,8 +84,15 @@ class Rigidity:
             a copy is kept.
         train_batch: the training structures.
         objective: the loss the model was trained with.
-        shape: "auto", "row" or "parameter": the exact algorithm, see
-            :func:`torchlpr.curvature.build`.
+        shape: the algorithm. "row" and "parameter" are exact, see
+            :func:`torchlpr.curvature.build`; "matrix-free" stores no rows, and gives numbers to a
+            tolerance and certified intervals; "auto" takes the cheaper exact one, and
+            matrix-free where neither fits into memory.
+        parameters: the weights that count, the others being frozen: "all", "last-layer",
+            "species:Si", a pattern for names of parameters, or a list of these; see
+            :func:`torchlpr.curvature.parameter_subset`.
+        matrix_free: tolerance and limits of the matrix-free shape; its memory limit is the one
+            that "auto" keeps.
 
     Attributes:
         reason: which algorithm was chosen, and why.
@@ -73,15 +104,34 @@ class Rigidity:
         train_batch: AtomBatch,
         objective: Objective,
         shape: Shape = "auto",
+        parameters: str | Sequence[str] = "all",
+        matrix_free: MatrixFreeSettings | None = None,
     ) -> None:
-        rows = energy_rows(model, train_batch, objective)
-        why = choose_shape(rows.shape[0], rows.shape[1])[1] if shape == "auto" else "as asked"
-        self._assemble(model, objective, build(rows, objective.mu, shape), why)
+        self._keep(model, objective, parameters)
+        why = "as asked"
+        if shape == "auto":
+            limit = matrix_free.memory_limit if matrix_free else None
+            if limit is None:
+                limit = default_limit(train_batch.features.device)
+            shape, why = choose_shape(
+                train_batch.n_structures, len(self._subset), memory_limit=limit
+            )
+        self.factor: Factor
+        if shape == "matrix-free":
+            scale = objective.row_scale(train_batch.counts)
+            rows = ModelRows(self.model, train_batch, scale, self._subset)
+            self.factor = build_matrix_free(rows, objective.mu, matrix_free)
+        else:
+            stored = energy_rows(self.model, train_batch, objective, subset=self._subset)
+            self.factor = build(stored, objective.mu, shape)
+        self.reason = f"{self.factor.shape_name}, {why}"
 
-    def _assemble(self, model: nn.Module, objective: Objective, factor: Factor, why: str) -> None:
-        self.model = copy.deepcopy(model)
-        self.objective, self.factor = objective, factor
-        self.reason = f"{factor.shape_name}, {why}"
+    def _keep(
+        self, model: nn.Module, objective: Objective, parameters: str | Sequence[str]
+    ) -> None:
+        self.model, self.objective = copy.deepcopy(model), objective
+        self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
+        self._subset = parameter_subset(self.model, self.parameters)
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -92,11 +142,25 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        parts = [self._evaluate(gradients) for _, gradients in gradient_chunks(self.model, batch)]
-        return Evaluation(
-            torch.cat([part.rigidity for part in parts]),
-            torch.cat([part.mu_fraction for part in parts]),
-        )
+        chunks = gradient_chunks(self.model, batch, subset=self._subset)
+        parts = [self._evaluate(gradients) for _, gradients in chunks]
+        return Evaluation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+    def intervals(self, batch: AtomBatch) -> Interval:
+        """Certified interval of every atom's LPR and mu-fraction.
+
+        They hold however far the matrix-free shape could iterate: where the limit of products is
+        reached, :meth:`atoms` refuses and the intervals are wide.
+
+        Args:
+            batch: any structures with the model's features.
+
+        Returns:
+            Ends of rigidities in 1/eV^2 and of mu-fractions, shape (atoms,) each, float64.
+        """
+        chunks = gradient_chunks(self.model, batch, subset=self._subset)
+        parts = [self._interval(gradients) for _, gradients in chunks]
+        return Interval(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def structures(self, batch: AtomBatch) -> Evaluation:
         """Rigidity and mu-fraction of every structure's energy per atom.
@@ -111,7 +175,7 @@ class Rigidity:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
         mean = 1.0 / batch.counts.to(torch.float64)
-        return self._evaluate(structure_gradients(self.model, batch, mean))
+        return self._evaluate(structure_gradients(self.model, batch, mean, subset=self._subset))
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -127,6 +191,8 @@ class Rigidity:
 
     def save(self, path: str | Path) -> None:
         """Write model, objective and factor into one self-contained file.
+
+        The matrix-free shape has no factor: its file holds the features of the training set.
 
         Args:
             path: the file; written whole or not at all.
@@ -151,6 +217,7 @@ class Rigidity:
             "model": model_state(self.model),
             "objective": self.objective.as_dict(),
             "factor": self.factor.state_dict(),
+            "parameters": self.parameters,
             "reason": self.reason,
         }
 
@@ -166,10 +233,23 @@ class Rigidity:
         """
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
-        new._assemble(load_model(state["model"]), objective, load_factor(state["factor"]), "")
+        new._keep(load_model(state["model"]), objective, state.get("parameters", "all"))
+        new.factor = load_factor(state["factor"], new.model, new._subset)
         new.reason = state["reason"]
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         forms = quadratic_forms(self.factor, gradients)
         return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
+
+    def _interval(self, gradients: Tensor) -> Interval:
+        if not isinstance(self.factor, MatrixFree):
+            value, fraction = self._evaluate(gradients)
+            return Interval(value, value, fraction, fraction)
+        bounds = self.factor.bounds(check_finite("gradient", gradients))
+        return Interval(
+            1.0 / bounds.upper,
+            1.0 / bounds.lower,
+            bounds.regulariser_lower / bounds.upper,
+            (bounds.regulariser_upper / bounds.lower).clamp(max=1.0),
+        )
