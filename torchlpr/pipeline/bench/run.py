@@ -45,11 +45,16 @@ def bench_run(
         The tables as text.
 
     Raises:
-        InputError: if the clock is unknown or blind to the device, or the folder holds results of
-            something else.
+        InputError: if the clock is unknown or misleads, or the folder holds results of something
+            else.
     """
-    if clock not in CLOCKS or (clock == "cpu" and torch.cuda.is_available()):
-        raise InputError(f"clock {clock!r} does not do here; use 'wall'")
+    if clock not in CLOCKS:
+        raise InputError(f"clock {clock!r} is unknown; use one of {[*CLOCKS]}")
+    if clock == "cpu" and (torch.get_num_threads() > 1 or torch.cuda.is_available()):
+        raise InputError(
+            "the cpu clock adds up threads and is blind to a GPU; set OMP_NUM_THREADS=1 and "
+            "CUDA_VISIBLE_DEVICES= or use --clock wall"
+        )
     folder = make_folder(out)
     plan = (plan or (quick_plan() if quick else full_plan())).on(devices())
     results = _open(folder / "results.json", plan, note, clock)
