@@ -79,7 +79,7 @@ def scaling(
         x, y = as_floats(sizes, f"sizes of {name}"), as_floats(costs, f"costs of {name}")
         exponent = power_law(x, y)
         lines += ax.plot(x, y, marker=marker, color=color, markersize=4, linewidth=1.2, label=name)
-        exponents.append("–" if exponent is None else f"{exponent:.1f}")
+        exponents.append("–" if exponent is None else f"{round(exponent, 1) + 0.0:.1f}")
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
     ticks = sorted({float(s) for sizes, _ in curves.values() for s in as_floats(sizes, "sizes")})
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
