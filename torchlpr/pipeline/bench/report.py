@@ -43,7 +43,7 @@ def tables(results: Results) -> list[Table]:
         for name, both in _both(results, sweep).items()
     ]
     headers = ("against", "method", "time of", "time exponent", "memory exponent")
-    note = "Exponents b of cost ~ size^b are fitted to the three largest sizes, or to two where there are no more."
+    note = "Exponents b of cost ~ size^b are fitted to the three largest sizes (or to both)."
     return [*made, Table("How cost grows", headers, rows, [note])]
 
 
