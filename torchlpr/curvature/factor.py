@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from torchlpr.errors import InputError
 
-__all__ = ["Factor", "QuadraticForm", "check_finite", "qr_triangle", "regulariser_vector"]
+if TYPE_CHECKING:
+    from torchlpr.curvature.spectrum import Spectrum
+
+__all__ = [
+    "Factor",
+    "QuadraticForm",
+    "UpdatableFactor",
+    "check_finite",
+    "qr_triangle",
+    "regulariser_vector",
+]
 
 
 class QuadraticForm(NamedTuple):
@@ -42,6 +52,23 @@ class Factor(Protocol):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors from which :func:`torchlpr.curvature.load_factor` rebuilds the factor."""
+
+
+@runtime_checkable
+class UpdatableFactor(Factor, Protocol):
+    """A factor that takes rows in and out, and serves other strengths of the regulariser."""
+
+    def update(self, rows: Tensor) -> UpdatableFactor:
+        """The factor of H + B^T B, B of shape (k, P); this one stays as it is."""
+
+    def downdate(self, rows: Tensor) -> UpdatableFactor:
+        """The factor of H - B^T B, rows B that went in; refused where digits would be lost."""
+
+    def spectrum(self) -> Spectrum:
+        """The decomposition that serves any number of mu."""
+
+    def at(self, mu: float) -> UpdatableFactor:
+        """The factor of the same rows at another mu (times the vector mu, where it is one)."""
 
 
 def regulariser_vector(mu: float | Tensor, like: Tensor) -> Tensor:
