@@ -103,7 +103,7 @@ class ParameterSpace:
         """
         half = torch.linalg.solve_triangular(self._triangle, gradients, upper=True, left=False)
         v = torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
-        return QuadraticForm(half.square().sum(1), (self.mu * v.square()).sum(1))
+        return QuadraticForm(half.square().sum(1), v.square() @ self.mu.expand(v.shape[1]))
 
     def solve(self, vectors: Tensor) -> Tensor:
         """H^-1 v.

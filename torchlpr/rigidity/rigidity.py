@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from torchlpr.curvature import (
     Factor,
-    build,
+    accumulate,
+    accumulate_batch,
     choose_shape,
     energy_rows,
     gradient_chunks,
     load_factor,
+    parameter_count,
+    structure_chunks,
     structure_gradients,
 )
+from torchlpr.curvature.factor import QuadraticForm, UpdatableFactor, check_finite
 from torchlpr.curvature.gauss_newton import Shape
+from torchlpr.curvature.memory import fitting_chunk
+from torchlpr.curvature.memory import memory_limit as available
+from torchlpr.curvature.sweep import Sweep
+from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
-from torchlpr.rigidity.prediction import quadratic_forms
+from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 
@@ -62,10 +71,14 @@ class Rigidity:
         objective: the loss the model was trained with.
         shape: "auto", "row" or "parameter": the exact algorithm, see
             :func:`torchlpr.curvature.build`.
+        memory_limit: bytes beside model and batches, kept to by working in chunks; by default
+            three quarters of what is free.
 
     Attributes:
         reason: which algorithm was chosen, and why.
     """
+
+    memory_limit: int | None = None
 
     def __init__(
         self,
@@ -73,15 +86,124 @@ class Rigidity:
         train_batch: AtomBatch,
         objective: Objective,
         shape: Shape = "auto",
+        memory_limit: int | None = None,
     ) -> None:
-        rows = energy_rows(model, train_batch, objective)
-        why = choose_shape(rows.shape[0], rows.shape[1])[1] if shape == "auto" else "as asked"
-        self._assemble(model, objective, build(rows, objective.mu, shape), why)
+        limit = available(memory_limit, train_batch.features.device)
+        sizes = train_batch.n_structures, parameter_count(model)
+        chosen, why = shape, "as asked"
+        if chosen == "auto":
+            chosen, why = choose_shape(*sizes, memory_limit=limit)
+        if chosen not in {"row", "parameter"}:
+            raise InputError(f"shape {shape!r} is unknown; use 'auto', 'row' or 'parameter'")
+        rows = accumulate_batch(model, train_batch, objective, chosen, limit)
+        self._assemble(copy.deepcopy(model), objective, rows.factor(objective.mu), why)
+        self.memory_limit = memory_limit
 
     def _assemble(self, model: nn.Module, objective: Objective, factor: Factor, why: str) -> None:
-        self.model = copy.deepcopy(model)
-        self.objective, self.factor = objective, factor
+        self.model, self.objective, self.factor = model, objective, factor
         self.reason = f"{factor.shape_name}, {why}"
+
+    @classmethod
+    def from_batches(
+        cls,
+        model: nn.Module,
+        batches: Iterable[AtomBatch],
+        objective: Objective,
+        shape: Literal["row", "parameter"] = "parameter",
+        checkpoint: str | Path | None = None,
+        memory_limit: int | None = None,
+    ) -> Rigidity:
+        """Rigidity of a training set that comes in batches, one at a time in memory.
+
+        Args:
+            model: maps (features, types) to atomic energies; a copy is kept.
+            batches: the training structures, in the same order in every call.
+            objective: the loss the model was trained with.
+            shape: "parameter", or "row" where the structures are fewer than the weights.
+            checkpoint: file from which a killed call goes on, to the same last bit.
+            memory_limit: bytes, by default three quarters of what is free.
+
+        Returns:
+            The rigidity.
+        """
+        rows = accumulate(model, batches, objective, shape, checkpoint, memory_limit)
+        new = cls.__new__(cls)
+        new._assemble(copy.deepcopy(model), objective, rows.factor(objective.mu), "as asked")
+        new.memory_limit = memory_limit
+        return new
+
+    def add(self, batch: AtomBatch) -> Rigidity:
+        """The rigidity with more training structures, without factorising anew.
+
+        Exact for linear and kernel heads; for a network it is that of the same weights, as
+        before any training on the new structures.
+
+        Args:
+            batch: structures to add; their energies are not used.
+
+        Returns:
+            A new rigidity; this one stays as it is.
+        """
+        return self._changed(batch, self._updatable().update)
+
+    def remove(self, batch: AtomBatch) -> Rigidity:
+        """The rigidity with some training structures taken out, without factorising anew.
+
+        At the same weights, as :meth:`add`. In row space no digit is lost; in parameter space
+        a removal that would lose digits is refused.
+
+        Args:
+            batch: structures that were trained on, for example ``train.select([3, 8])``.
+
+        Returns:
+            A new rigidity; this one stays as it is.
+        """
+        return self._changed(batch, self._updatable().downdate)
+
+    def _updatable(self) -> UpdatableFactor:
+        if isinstance(self.factor, UpdatableFactor):
+            return self.factor
+        raise InputError(
+            f"a rigidity in {self.factor.shape_name} cannot be changed; build it with "
+            "shape='row' or shape='parameter'"
+        )
+
+    def _changed(self, batch: AtomBatch, change: Callable[[Tensor], Factor]) -> Rigidity:
+        new = type(self).__new__(type(self))
+        factor = change(energy_rows(self.model, batch, self.objective))
+        new._assemble(
+            self.model,
+            self.objective,
+            factor,
+            f"changed from {self.factor.n_rows} rows to {factor.n_rows}",
+        )
+        new.memory_limit = self.memory_limit
+        return new
+
+    def sweep(self, batch: AtomBatch, mus: Sequence[float]) -> Evaluation:
+        """LPR and mu-fraction of every atomic energy at several mu, for little more than one.
+
+        One singular value decomposition of the rows serves all mu, at the same weights: exact
+        for linear and kernel heads, while a network trained at another mu has other weights.
+
+        Args:
+            batch: any structures with the model's features.
+            mus: strengths of the L2 term, positive. In parameter space, which keeps no rows,
+                those far below the objective's mu are refused.
+
+        Returns:
+            Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
+        """
+        size = self._chunk(batch, sweep=True)
+        shared = Sweep(self._updatable(), mus)
+        parts = [
+            _evaluation(checked_forms(shared.quadratic_forms(check_finite("gradient", gradients))))
+            for _, gradients in gradient_chunks(self.model, batch, size)
+        ]
+        return Evaluation(
+            torch.cat([part.rigidity for part in parts], dim=1),
+            torch.cat([part.mu_fraction for part in parts], dim=1),
+        )
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -92,11 +214,8 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        parts = [self._evaluate(gradients) for _, gradients in gradient_chunks(self.model, batch)]
-        return Evaluation(
-            torch.cat([part.rigidity for part in parts]),
-            torch.cat([part.mu_fraction for part in parts]),
-        )
+        chunks = gradient_chunks(self.model, batch, self._chunk(batch))
+        return _joined([self._evaluate(gradients) for _, gradients in chunks])
 
     def structures(self, batch: AtomBatch) -> Evaluation:
         """Rigidity and mu-fraction of every structure's energy per atom.
@@ -111,7 +230,12 @@ class Rigidity:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
         mean = 1.0 / batch.counts.to(torch.float64)
-        return self._evaluate(structure_gradients(self.model, batch, mean))
+        size = self._chunk(batch)
+        parts = structure_chunks(batch, self.factor.n_parameters, size)
+        return _joined([
+            self._evaluate(structure_gradients(self.model, part, mean[where], size))
+            for where, part in parts
+        ])
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -171,5 +295,21 @@ class Rigidity:
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
-        forms = quadratic_forms(self.factor, gradients)
-        return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
+        return _evaluation(quadratic_forms(self.factor, gradients))
+
+    def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
+        """Gradients at a time."""
+        return fitting_chunk(
+            self.factor, len(batch), self.memory_limit, batch.features.device, sweep
+        )
+
+
+def _evaluation(forms: QuadraticForm) -> Evaluation:
+    return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
+
+
+def _joined(parts: list[Evaluation]) -> Evaluation:
+    return Evaluation(
+        torch.cat([part.rigidity for part in parts]),
+        torch.cat([part.mu_fraction for part in parts]),
+    )

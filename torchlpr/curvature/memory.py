@@ -1,0 +1,301 @@
+"""Memory of the curvature, predicted from sizes alone, before anything is allocated.
+
+What is free is read from the kernel and from the control group: in a container or a batch job
+the group's limit counts, which the usual helpers do not know.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from torchlpr.curvature.factor import Factor
+from torchlpr.errors import InputError
+
+__all__ = [
+    "Memory",
+    "ShapeName",
+    "evaluation_chunk",
+    "fitting_chunk",
+    "fitting_shape",
+    "format_bytes",
+    "free_memory",
+    "memory_limit",
+    "predict_memory",
+]
+
+SHARE = 0.75  # of what is free
+CHUNK_BYTES = 256 * 2**20  # of gradients: large enough for GEMM, small beside most machines
+LIBRARIES = 32 * 2**20  # buffers of BLAS and LAPACK, and pages that the allocator keeps
+MEMINFO = Path("/proc/meminfo")
+GROUP_OF_PROCESS = Path("/proc/self/cgroup")
+GROUP_ROOT = Path("/sys/fs/cgroup")
+# limit, use, and the name of droppable page cache in memory.stat, of control groups 2 and 1
+GROUP_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+ShapeName = Literal["row", "parameter"]
+NAMES: dict[ShapeName, str] = {"row": "row space", "parameter": "parameter space"}
+
+
+class Memory(NamedTuple):
+    """Bytes above the model, the features and the interpreter.
+
+    Attributes:
+        held: kept as long as the factor lives.
+        build: at most needed beside it while it is built.
+        evaluate: at most needed beside it while one chunk of atoms is evaluated.
+        sweep: at most needed beside it for a sweep over mu, with one chunk of atoms.
+    """
+
+    held: int
+    build: int
+    evaluate: int
+    sweep: int
+
+    @property
+    def peak(self) -> int:
+        """The most while it is built and evaluated."""
+        return self.held + max(self.build, self.evaluate)
+
+
+def predict_memory(
+    shape: ShapeName, n_rows: int, n_parameters: int, n_atoms: int = 0, chunk: int = 1
+) -> Memory:
+    """Upper bound of the memory of a factorised Hessian.
+
+    Args:
+        shape: "row" or "parameter".
+        n_rows: number M of rows.
+        n_parameters: number P of weights.
+        n_atoms: atoms to evaluate, which have two numbers each.
+        chunk: gradients at a time, both of atoms and of the structures that become rows.
+
+    Returns:
+        The prediction.
+    """
+    m, p, rank = n_rows, n_parameters, min(n_rows, n_parameters)
+    made = min(chunk, m)  # structures at a time
+    asked = min(chunk, n_atoms) if n_atoms else chunk
+    if shape == "row":
+        held = m * p + 2 * m * m  # rows, Gram matrix while it is built, triangle
+        step = max(m, 1024)
+        algebra = max(4 * m * m, min(8 * m * m, 4 * m * step) + m * step)
+        gradients = asked * (5 * p + 4 * m)
+        decomposition = 3 * m * p + 8 * rank * rank
+    else:
+        held, algebra = p * p, 6 * p * p
+        gradients = 6 * asked * p
+        decomposition = 9 * p * p
+    rows = made * (3 * p + m + 2 * made)
+    numbers = 4 * n_atoms  # two for each atom, in parts and joined
+    sweep = max(decomposition, rank * p + 4 * asked * p) + numbers
+    parts = held, algebra + rows, gradients + numbers, sweep
+    return Memory(*(8 * part + (i > 0) * LIBRARIES for i, part in enumerate(parts)))
+
+
+def evaluation_chunk(shape: ShapeName, n_rows: int, n_parameters: int, limit: int) -> int:
+    """Gradients at a time that fit, at most 256 MiB of them.
+
+    Args:
+        shape: "row" or "parameter".
+        n_rows: number M of rows.
+        n_parameters: number P of weights.
+        limit: bytes.
+
+    Returns:
+        The number, zero if not even one fits.
+    """
+    most = max(1, CHUNK_BYTES // (8 * max(1, n_parameters)))
+    return _largest(
+        most, lambda c: predict_memory(shape, n_rows, n_parameters, chunk=c).peak <= limit
+    )
+
+
+def fitting_chunk(
+    factor: Factor, n_atoms: int, limit: int | None, device: torch.device, sweep: bool = False
+) -> int:
+    """Gradients at a time with a factor that is there already.
+
+    Args:
+        factor: in row space or parameter space; any other gets 256 MiB of gradients.
+        n_atoms: atoms to evaluate.
+        limit: bytes with the factor, or None for three quarters of what is free beside it.
+        device: where the work is done.
+        sweep: whether for a sweep over mu.
+
+    Returns:
+        The number, at least one.
+
+    Raises:
+        InputError: if not even one gradient fits.
+    """
+    shape = {name: shape for shape, name in NAMES.items()}.get(factor.shape_name)
+    p = max(1, factor.n_parameters)
+    most = max(1, CHUNK_BYTES // (8 * p))
+    if shape is None:
+        return most
+    held = predict_memory(shape, factor.n_rows, p).held
+    bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
+
+    def needs(chunk: int) -> int:
+        memory = predict_memory(shape, factor.n_rows, p, n_atoms, chunk)
+        return memory.held + (memory.sweep if sweep else memory.evaluate)
+
+    if needs(1) > bytes_:
+        raise InputError(
+            f"{n_atoms} atoms{' in a sweep' if sweep else ''} need {format_bytes(needs(1))} beside "
+            f"{p} parameters, more than the memory limit of {format_bytes(bytes_)}: ask for fewer "
+            "atoms, or raise memory_limit"
+        )
+    return _largest(most, lambda chunk: needs(chunk) <= bytes_)
+
+
+def memory_limit(limit: int | None = None, device: torch.device | str = "cpu") -> int:
+    """Bytes that may be used.
+
+    Args:
+        limit: as the user gave it; None takes three quarters of what is free now.
+        device: whose memory.
+
+    Returns:
+        The limit in bytes.
+
+    Raises:
+        InputError: if the limit is not positive.
+    """
+    if limit is None:
+        return int(SHARE * free_memory(device))
+    if isinstance(limit, bool) or not limit > 0:
+        raise InputError(f"memory_limit must be a positive number of bytes, not {limit}")
+    return int(limit)
+
+
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes that can still be allocated on a device.
+
+    Args:
+        device: the CPU or a CUDA device.
+
+    Returns:
+        Bytes, within the limit of the control group.
+    """
+    where = torch.device(device)
+    if where.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(where)
+        cached = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+        return int(free) + cached
+    return min([_system_memory(), *_group_memory()])
+
+
+def _system_memory() -> int:
+    if MEMINFO.is_file():
+        for line in MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    if hasattr(os, "sysconf"):  # no count of free pages on macOS: take half of all
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30
+
+
+def _group_memory() -> list[int]:
+    """What the control groups around this process leave, where they set a limit."""
+    if not GROUP_OF_PROCESS.is_file():
+        return []
+    free = []
+    for line in GROUP_OF_PROCESS.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        kind = "memory" if "memory" in controllers.split(",") else controllers
+        if kind not in GROUP_FILES:
+            continue
+        root = GROUP_ROOT / kind
+        group = root / path.strip("/")
+        # inside a container the path is that of the host and absent: its own group is the root
+        around = [group, *group.parents]
+        free += [_left(g, *GROUP_FILES[kind]) for g in around[: around.index(root) + 1]]
+    return [bytes_ for bytes_ in free if bytes_ is not None]
+
+
+def _left(group: Path, maximum: str, current: str, cache: str) -> int | None:
+    """Limit less use of one control group; page cache can be dropped and counts as free."""
+    try:
+        limit = (group / maximum).read_text().strip()
+        used = int((group / current).read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if not limit.isdigit():  # "max": no limit
+        return None
+    return max(0, int(limit) - used + int(statistics.get(cache, 0)))
+
+
+def fitting_shape(
+    order: Sequence[ShapeName], n_rows: int, n_parameters: int, limit: int
+) -> tuple[ShapeName, str]:
+    """The first shape that fits.
+
+    Args:
+        order: shapes by preference.
+        n_rows: number M of rows.
+        n_parameters: number P of weights.
+        limit: bytes.
+
+    Returns:
+        The shape, and the least memory it takes in words.
+
+    Raises:
+        InputError: with sizes and alternatives, if none fits.
+    """
+    peaks = {shape: predict_memory(shape, n_rows, n_parameters).peak for shape in order}
+    for shape, peak in peaks.items():
+        if peak <= limit:
+            return shape, f"at least {format_bytes(peak)}"
+    needs = " and ".join(f"{format_bytes(peak)} in {NAMES[s]}" for s, peak in peaks.items())
+    raise InputError(
+        f"{n_rows} rows of {n_parameters} parameters need {needs}, more than the memory limit of "
+        f"{format_bytes(limit)}: {_remedies(order, n_rows, n_parameters, limit)}"
+    )
+
+
+def _remedies(shapes: Sequence[ShapeName], n_rows: int, n_parameters: int, limit: int) -> str:
+    """What would fit."""
+
+    def fits(rows: int, parameters: int) -> bool:
+        return any(predict_memory(s, rows, parameters).peak <= limit for s in shapes)
+
+    ways = []
+    structures = _largest(n_rows, lambda m: fits(m, n_parameters))
+    parameters = _largest(n_parameters, lambda p: fits(n_rows, p))
+    if structures:
+        ways.append(f"take at most {structures} structures")
+    if parameters:
+        ways.append(f"take at most {parameters} parameters (a smaller network, or a part of it)")
+    ways += [
+        f"use shape={shape!r}"
+        for shape in NAMES
+        if shape not in shapes and predict_memory(shape, n_rows, n_parameters).peak <= limit
+    ]
+    return ", ".join([*ways, "or raise memory_limit"])
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Largest number up to ``most`` that fits, zero if none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def format_bytes(number: float) -> str:
+    """Bytes for a reader, for example 1.5 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
