@@ -66,9 +66,9 @@ def test_shares_and_degrees_of_freedom(
 def test_out_of_reach() -> None:
     rows = random_tensor(3, 20, 4)
     with pytest.raises(InputError, match=r"too far below the mu in this factor.*anew"):
-        sweep(rows * 1e4, 1.0, "parameter", [1e-14])
+        sweep(rows * torch.tensor([1e4, 1e4, 0.0, 0.0]), 1.0, "parameter", [1e-14])
     with pytest.raises(InputError, match="lies below what this decomposition resolves"):
-        Spectrum.from_rows(rows).quadratic_forms(rows, [1e-18])
+        Spectrum.from_rows(rows[:2]).quadratic_forms(rows, [1e-18])
     flat = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     with pytest.raises(InputError, match="mu = 0"):
         sweep(rows, flat, "parameter", [1.0])

@@ -86,13 +86,13 @@ def predict_memory(
         held = m * p + 2 * m * m  # rows, Gram matrix while it is built, triangle
         step = max(m, 1024)
         algebra = max(4 * m * m, min(8 * m * m, 4 * m * step) + m * step)
+        rows = made * (3 * p + m + 2 * made)
         gradients = asked * (5 * p + 4 * m)
         decomposition = 3 * m * p + 8 * rank * rank
     else:
         held, algebra = p * p, 6 * p * p
-        gradients = 6 * asked * p
+        rows, gradients = 3 * made * p, 5 * asked * p
         decomposition = 9 * p * p
-    rows = made * (3 * p + m + 2 * made)
     numbers = 4 * n_atoms  # two for each atom, in parts and joined
     sweep = max(decomposition, rank * p + 4 * asked * p) + numbers
     parts = held, algebra + rows, gradients + numbers, sweep

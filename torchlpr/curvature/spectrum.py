@@ -75,11 +75,25 @@ class Spectrum:
         return cls(vt, s.square(), shift, weights)
 
     def accurate(self, mu: float) -> bool:
-        """Whether rounding of the singular values stays below 1e-8 of s^2 + mu at this mu."""
-        roots = self._values.sqrt()
-        eps = torch.finfo(torch.float64).eps
-        error = 2 * eps * roots * roots.max() if len(roots) else roots
-        return bool((error <= TOLERANCE * (self._values + (mu - self._shift))).all())
+        """Whether rounding stays below 1e-8 of g^T H^-1 g at this mu.
+
+        Singular values are known to eps s_max, which enters s^2 + mu twice times s, and what is
+        outside the basis to eps |g|.
+
+        Args:
+            mu: strength of the regulariser.
+
+        Returns:
+            The verdict.
+        """
+        if not len(self._values):
+            return True
+        roots, eps = self._values.sqrt(), torch.finfo(torch.float64).eps
+        error = 2 * eps * roots * roots.max()
+        inside = bool((error <= TOLERANCE * (self._values + (mu - self._shift))).all())
+        if self._basis.shape[0] == self._basis.shape[1]:
+            return inside
+        return inside and eps * float(roots.max()) <= TOLERANCE * mu**0.5
 
     def quadratic_forms(self, gradients: Tensor, mus: Sequence[float]) -> QuadraticForm:
         """g^T H^-1 g at every mu.

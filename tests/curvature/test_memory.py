@@ -1,0 +1,170 @@
+"""Memory: what is predicted bounds what a process of its own takes, and refusals name remedies."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.cases import make_batch, random_tensor
+from tests.curvature import peak_memory
+from torchlpr.curvature import build, choose_shape, memory, parameter_count, predict_memory
+from torchlpr.errors import InputError
+from torchlpr.models import BehlerParrinelloMLP, LinearModel
+from torchlpr.objective import Objective
+from torchlpr.rigidity import Rigidity
+
+# shape, structures, features, atoms, limit, sweep
+RUNS = [
+    ("row", 500, 1000, 2000, 300_000_000, False),
+    ("row", 500, 1000, 1500, 500_000_000, True),
+    ("parameter", 2000, 90, 3000, 350_000_000, False),
+    ("parameter", 1600, 90, 3000, 350_000_000, True),
+]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from Linux"
+)
+@pytest.mark.parametrize(("shape", "structures", "features", "atoms", "limit", "sweep"), RUNS)
+def test_prediction_bounds_the_peak(
+    shape: memory.ShapeName, structures: int, features: int, atoms: int, limit: int, sweep: bool
+) -> None:
+    """At most 1.5 times what the process takes above data, model and interpreter."""
+    options = {
+        "shape": shape, "structures": structures, "features": features, "atoms": atoms,
+        "limit": limit, "sweep": sweep,
+    }  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-m", peak_memory.__name__, json.dumps(options)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=300, cwd=root
+    )
+    measured = json.loads(done.stdout)
+
+    p = parameter_count(BehlerParrinelloMLP(features, (14,), (16, 4)))
+    chunk = memory.evaluation_chunk(shape, structures, p, limit)
+    predicted = predict_memory(shape, structures, p, atoms, chunk)
+    peak = predicted.held + predicted.build
+    name = memory.NAMES[shape]
+    factor = SimpleNamespace(shape_name=name, n_rows=structures, n_parameters=p)
+    asked = memory.fitting_chunk(factor, atoms, limit, torch.device("cpu"), sweep)
+    last = predict_memory(shape, structures, p, atoms, asked)
+    peak = max(peak, last.held + (last.sweep if sweep else last.evaluate))
+    assert peak <= limit
+    assert measured <= peak <= 1.5 * measured
+
+
+@pytest.mark.parametrize("shape", ["row", "parameter"])
+def test_prediction_grows_with_every_size(shape: memory.ShapeName) -> None:
+    base = {"n_rows": 100, "n_parameters": 400, "n_atoms": 1000, "chunk": 10}
+    least = predict_memory(shape, **base)
+    for name in base:
+        more = predict_memory(shape, **base | {name: 3 * base[name]})
+        assert all(a >= b for a, b in zip(more, least, strict=True)), name
+        assert more != least or (name, shape) == ("n_rows", "parameter")
+
+
+def test_chunks_keep_to_the_limit_and_change_nothing() -> None:
+    model, train, test = LinearModel(300, [14]), make_batch(40, features=300), make_batch(
+        400, seed=1, features=300
+    )  # fmt: skip
+    free = Rigidity(model, train, Objective(mu=0.1))
+    least = predict_memory("row", 40, 300, len(test)).peak
+    tight = Rigidity(model, train, Objective(mu=0.1), memory_limit=least + 100_000)
+    chunk = memory.fitting_chunk(tight.factor, len(test), tight.memory_limit, torch.device("cpu"))
+    assert 1 < chunk < len(test) / 10
+    torch.testing.assert_close(tight.atoms(test), free.atoms(test), rtol=1e-12, atol=0)
+    torch.testing.assert_close(tight.structures(test), free.structures(test), rtol=1e-12, atol=0)
+
+
+def test_the_choice_takes_memory_into_account() -> None:
+    shape, reason = choose_shape(1900, 2000)
+    assert shape == "row"
+    assert "smaller one" in reason
+    row, parameter = (predict_memory(s, 1900, 2000).peak for s in ("row", "parameter"))
+    shape, reason = choose_shape(1900, 2000, memory_limit=(row + parameter) // 2)
+    assert shape == "parameter"
+    assert "the only one that fits into memory (at least" in reason
+
+
+def test_nothing_fits() -> None:
+    """The remedies that are named are just enough."""
+    with pytest.raises(InputError) as caught:
+        choose_shape(50_000, 60_000, memory_limit=10_000_000_000)
+    text = str(caught.value)
+    assert re.search(r"50000 rows of 60000 parameters need [\d.]+ GB in row space and", text)
+    assert "more than the memory limit of 10 GB" in text
+    structures = int(re.search(r"at most (\d+) structures", text).group(1))
+    assert choose_shape(structures, 60_000, memory_limit=10_000_000_000)[0] == "row"
+    with pytest.raises(InputError):
+        choose_shape(structures + 1, 60_000, memory_limit=10_000_000_000)
+    assert text.endswith("or raise memory_limit")
+    with pytest.raises(InputError, match=r"take at most \d+ parameters"):
+        choose_shape(5000, 60_000, memory_limit=1_000_000_000)
+
+
+def test_refused_before_anything_is_allocated() -> None:
+    model, train = LinearModel(4, [14]), make_batch(5)
+    with pytest.raises(InputError, match="memory limit of 1 kB"):
+        Rigidity(model, train, Objective(mu=1.0), memory_limit=1000)
+    with pytest.raises(InputError, match="memory limit"):
+        build(random_tensor(0, 5, 4), 1.0, memory_limit=1000)
+    with pytest.raises(InputError, match="use shape='row'"):
+        memory.fitting_shape(("parameter",), 10, 100_000, 1_000_000_000)
+    rigidity = Rigidity(model, train, Objective(mu=1.0))
+    rigidity.memory_limit = 1000
+    with pytest.raises(InputError, match="ask for fewer atoms"):
+        rigidity.local(train)
+    for bad in (0, -1, True):
+        with pytest.raises(InputError, match="positive number of bytes"):
+            Rigidity(model, train, Objective(mu=1.0), memory_limit=bad)
+
+
+def test_free_memory_is_that_of_the_machine() -> None:
+    total = int(re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text()).group(1)) * 1024
+    assert 0 < memory.free_memory() <= total
+    assert memory.memory_limit() <= 0.75 * total
+    assert memory.memory_limit(123) == 123
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "files"),
+    [
+        ("0::/job/step", "job", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "4:memory:/job/step",
+            "memory/job",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+        ("4:memory:/of/the/host", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes",
+                                             "total_inactive_file")),
+    ],
+    ids=["version 2", "version 1", "inside a container"],
+)  # fmt: skip
+def test_control_groups_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, folder: str, files: tuple[str, ...]
+) -> None:
+    """The limit may be set on a group above that of the process; page cache can be dropped."""
+    group = tmp_path / folder
+    (group / "step").mkdir(parents=True)
+    (group / files[0]).write_text("5000000\n")
+    (group / files[1]).write_text("3000000\n")
+    (group / "memory.stat").write_text(f"other 7\n{files[2]} 400000\n")
+    (tmp_path / "mine").write_text(f"9:cpu:/x\n{line}\n")
+    monkeypatch.setattr(memory, "GROUP_OF_PROCESS", tmp_path / "mine")
+    monkeypatch.setattr(memory, "GROUP_ROOT", tmp_path)
+    assert memory.free_memory() == 2_400_000
+    (group / files[0]).write_text("max\n")
+    assert memory.free_memory() > 2_400_000
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999 B"), (1.5e6, "1.5 MB"), (2e9, "2 GB"), (3.25e12, "3.25 TB")]
+)
+def test_bytes_for_a_reader(number: float, text: str) -> None:
+    assert memory.format_bytes(number) == text
