@@ -1,8 +1,11 @@
-"""Run as a script: a stream of rows that dies by SIGKILL, half-way through writing a checkpoint.
+"""Run as a script: streams of rows that die by SIGKILL.
 
-Arguments: shape, checkpoint, and in which write of it to die (0: in none); or "outside".
+Argument: a JSON list of [shape, checkpoint, write]: each process dies half-way through writing
+its checkpoint for that time, or for write 0 is killed from outside when a checkpoint is there.
+Every process is forked from this one, so that the imports are paid for once. Prints the signals.
 """
 
+import json
 import os
 import signal
 import sys
@@ -50,11 +53,19 @@ def die_in_write(number: int) -> None:
     torch.save = half
 
 
+def killed(shape: str, checkpoint: str, write: int) -> int:
+    child = os.fork()
+    if not child:
+        streaming.SAVE_SECONDS = 0.0  # after every batch
+        die_in_write(write)
+        stream(shape, Path(checkpoint), 0.0 if write else 0.2)
+        os._exit(0)
+    while not write and not Path(checkpoint).exists():
+        time.sleep(0.01)
+    if not write:
+        os.kill(child, signal.SIGKILL)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    streaming.SAVE_SECONDS = 0.0  # after every batch
-    shape, checkpoint, when = sys.argv[1:]
-    if when == "outside":
-        stream(shape, Path(checkpoint), 0.05)
-    else:
-        die_in_write(int(when))
-        stream(shape, Path(checkpoint))
+    print(json.dumps([killed(*plan) for plan in json.loads(sys.argv[1])]))

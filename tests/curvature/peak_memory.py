@@ -1,11 +1,14 @@
-"""Run as a script: peak memory of one rigidity in a process of its own, in bytes, as JSON.
+"""Run as a script: peak memory of rigidities, each in a process of its own, in bytes, as JSON.
 
-Arguments: a JSON object with shape, structures, features, atoms, limit and what to do.
+Argument: a JSON list of objects with shape, structures, features, atoms, limit and sweep. Every
+process is forked from this one, so that the imports are paid for once.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.cases import make_batch
 from torchlpr.models import BehlerParrinelloMLP
@@ -39,8 +42,18 @@ def work(
     return status("VmHWM") - before
 
 
+def measured(options: dict[str, Any]) -> int:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        # libraries allocate buffers of their own in the first call
+        work(**options | {"structures": 4, "features": 8, "atoms": 4, "limit": None})
+        os.write(writer, str(work(**options)).encode())
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, options
+    return int(os.read(reader, 100))
+
+
 if __name__ == "__main__":
-    options = json.loads(sys.argv[1])
-    # libraries allocate buffers of their own in the first call
-    work(**options | {"structures": 4, "features": 8, "atoms": 4, "limit": None})
-    print(json.dumps(work(**options)))
+    print(json.dumps([measured(options) for options in json.loads(sys.argv[1])]))

@@ -1,10 +1,10 @@
 """Streams of rows: killed by SIGKILL and started again, they end in the same last bit."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +23,35 @@ from torchlpr.serialization import read_document
 SHAPES: list[Any] = ["row", "parameter"]
 
 
-def start(*words: str | Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-W", "ignore", "-m", killed_stream.__name__, *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment)
-
-
 def assert_same_bits(left: Accumulator, right: Accumulator) -> None:
     for name, tensor in left.state_dict().items():
         assert torch.equal(tensor, right.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_killed_while_it_writes(shape: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.pt"
-    assert start(shape, path, 5).wait(timeout=300) == -signal.SIGKILL
-    assert read_document(path, "accumulator")["batches"] == 4  # the one before is whole
-    assert len(list(tmp_path.iterdir())) == 2  # and the half file lies beside it
-    resumed = killed_stream.stream(shape, path)
-    assert_same_bits(resumed, killed_stream.stream(shape, None))
-    assert [file.name for file in tmp_path.iterdir()] == ["rows.pt"]
-    assert read_document(path, "accumulator")["batches"] == killed_stream.BATCHES
-
-
-def test_killed_at_any_time(tmp_path: Path) -> None:
-    path = tmp_path / "rows.pt"
-    process = start("row", path, "outside")
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert 1 <= read_document(path, "accumulator")["batches"] < killed_stream.BATCHES
-    assert_same_bits(killed_stream.stream("row", path), killed_stream.stream("row", None))
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """Half-way through the fifth checkpoint in both shapes, and at any time."""
+    plans = [["row", 5], ["parameter", 5], ["row", 0]]
+    paths = [tmp_path / str(i) / "rows.pt" for i in range(len(plans))]
+    for path in paths:
+        path.parent.mkdir()
+    words = [[shape, str(path), write] for path, (shape, write) in zip(paths, plans, strict=True)]
+    command = [sys.executable, "-W", "ignore", "-m", killed_stream.__name__, json.dumps(words)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, timeout=300, cwd=root, env=environment
+    )
+    assert json.loads(done.stdout) == [signal.SIGKILL] * len(plans)
+    for (shape, write), path in zip(plans, paths, strict=True):
+        finished = read_document(path, "accumulator")["batches"]  # the last one is whole
+        if write:
+            assert finished == write - 1
+            assert len(list(path.parent.iterdir())) == 2  # and the half file lies beside it
+        assert 1 <= finished < killed_stream.BATCHES
+        resumed = killed_stream.stream(shape, path)
+        assert_same_bits(resumed, killed_stream.stream(shape, None))
+        assert [file.name for file in path.parent.iterdir()] == ["rows.pt"]
+        assert read_document(path, "accumulator")["batches"] == killed_stream.BATCHES
 
 
 @pytest.mark.parametrize("shape", SHAPES)
