@@ -27,6 +27,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from Linux"
 )
@@ -117,11 +118,15 @@ def test_refused_before_anything_is_allocated() -> None:
     rigidity.memory_limit = 1000
     with pytest.raises(InputError, match="ask for fewer atoms"):
         rigidity.local(train)
+    for change in (rigidity.add, rigidity.remove):
+        with pytest.raises(InputError, match=r"changing 5 of 5 rows needs .* fewer at a time"):
+            change(train)
     for bad in (0, -1, True):
         with pytest.raises(InputError, match="positive number of bytes"):
             Rigidity(model, train, Objective(mu=1.0), memory_limit=bad)
 
 
+@pytest.mark.skipif(not memory.MEMINFO.is_file(), reason="/proc/meminfo is Linux")
 def test_free_memory_is_that_of_the_machine() -> None:
     total = int(re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text()).group(1)) * 1024
     assert 0 < memory.free_memory() <= total

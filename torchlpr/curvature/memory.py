@@ -19,6 +19,7 @@ from torchlpr.errors import InputError
 __all__ = [
     "Memory",
     "ShapeName",
+    "check_change",
     "evaluation_chunk",
     "fitting_chunk",
     "fitting_shape",
@@ -154,6 +155,33 @@ def fitting_chunk(
             "atoms, or raise memory_limit"
         )
     return _largest(most, lambda chunk: needs(chunk) <= bytes_)
+
+
+def check_change(factor: Factor, count: int, limit: int | None, device: torch.device) -> None:
+    """Refuse a change of rows whose new factor does not fit beside the old one.
+
+    Args:
+        factor: in row space or parameter space; any other is let pass.
+        count: rows to add or to take out.
+        limit: bytes with both factors, or None for three quarters of what is free beside the
+            old one.
+        device: where the work is done.
+
+    Raises:
+        InputError: with the sizes.
+    """
+    shape = {name: shape for shape, name in NAMES.items()}.get(factor.shape_name)
+    if shape is None:
+        return
+    held = predict_memory(shape, factor.n_rows, factor.n_parameters).held
+    new = predict_memory(shape, factor.n_rows + count, factor.n_parameters, chunk=count)
+    bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
+    needs = held + new.held + new.build
+    if needs > bytes_:
+        raise InputError(
+            f"changing {count} of {factor.n_rows} rows needs {format_bytes(needs)}, more than the "
+            f"memory limit of {format_bytes(bytes_)}: change fewer at a time, or raise memory_limit"
+        )
 
 
 def memory_limit(limit: int | None = None, device: torch.device | str = "cpu") -> int:

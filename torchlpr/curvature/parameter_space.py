@@ -61,7 +61,8 @@ class ParameterSpace:
             InputError: if H is singular: a weight with mu = 0 that no row determines.
         """
         triangle = rows[:0]
-        for block in rows.split(max(4 * rows.shape[1], 1024)):
+        # taller blocks would save a third of the flops and take twice the memory
+        for block in rows.split(max(rows.shape[1], 1024)):
             triangle = qr_triangle(triangle, block)
         return cls.from_triangle(triangle, mu, rows.shape[0])
 

@@ -24,7 +24,7 @@ from torchlpr.curvature import (
 )
 from torchlpr.curvature.factor import QuadraticForm, UpdatableFactor, check_finite
 from torchlpr.curvature.gauss_newton import Shape
-from torchlpr.curvature.memory import fitting_chunk
+from torchlpr.curvature.memory import check_change, fitting_chunk
 from torchlpr.curvature.memory import memory_limit as available
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
@@ -169,6 +169,8 @@ class Rigidity:
         )
 
     def _changed(self, batch: AtomBatch, change: Callable[[Tensor], Factor]) -> Rigidity:
+        device = batch.features.device
+        check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
         factor = change(energy_rows(self.model, batch, self.objective))
         new._assemble(
