@@ -12,7 +12,14 @@ import torch
 
 from tests.cases import make_batch, random_tensor
 from tests.curvature import peak_memory
-from torchlpr.curvature import build, choose_shape, memory, parameter_count, predict_memory
+from torchlpr.curvature import (
+    build,
+    choose_shape,
+    free_memory,
+    memory,
+    parameter_count,
+    predict_memory,
+)
 from torchlpr.errors import InputError
 from torchlpr.models import BehlerParrinelloMLP, LinearModel
 from torchlpr.objective import Objective
@@ -126,12 +133,12 @@ def test_refused_before_anything_is_allocated() -> None:
             Rigidity(model, train, Objective(mu=1.0), memory_limit=bad)
 
 
-@pytest.mark.skipif(not memory.MEMINFO.is_file(), reason="/proc/meminfo is Linux")
+@pytest.mark.skipif(not free_memory.MEMINFO.is_file(), reason="/proc/meminfo is Linux")
 def test_free_memory_is_that_of_the_machine() -> None:
     total = int(re.search(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text()).group(1)) * 1024
-    assert 0 < memory.free_memory() <= total
-    assert memory.memory_limit() <= 0.75 * total
-    assert memory.memory_limit(123) == 123
+    assert 0 < free_memory.free_memory() <= total
+    assert free_memory.memory_limit() <= 0.75 * total
+    assert free_memory.memory_limit(123) == 123
 
 
 @pytest.mark.parametrize(
@@ -158,15 +165,15 @@ def test_control_groups_count(
     (group / files[1]).write_text("3000000\n")
     (group / "memory.stat").write_text(f"other 7\n{files[2]} 400000\n")
     (tmp_path / "mine").write_text(f"9:cpu:/x\n{line}\n")
-    monkeypatch.setattr(memory, "GROUP_OF_PROCESS", tmp_path / "mine")
-    monkeypatch.setattr(memory, "GROUP_ROOT", tmp_path)
-    assert memory.free_memory() == 2_400_000
+    monkeypatch.setattr(free_memory, "GROUP_OF_PROCESS", tmp_path / "mine")
+    monkeypatch.setattr(free_memory, "GROUP_ROOT", tmp_path)
+    assert free_memory.free_memory() == 2_400_000
     (group / files[0]).write_text("max\n")
-    assert memory.free_memory() > 2_400_000
+    assert free_memory.free_memory() > 2_400_000
 
 
 @pytest.mark.parametrize(
     ("number", "text"), [(999, "999 B"), (1.5e6, "1.5 MB"), (2e9, "2 GB"), (3.25e12, "3.25 TB")]
 )
 def test_bytes_for_a_reader(number: float, text: str) -> None:
-    assert memory.format_bytes(number) == text
+    assert free_memory.format_bytes(number) == text

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from torchlpr.curvature import memory
+from torchlpr.curvature import free_memory, memory
 from torchlpr.curvature.factor import Factor, check_finite, regulariser_vector
 from torchlpr.curvature.parameter_space import ParameterSpace
 from torchlpr.curvature.row_space import RowSpace
@@ -35,7 +35,7 @@ def choose_shape(
     Raises:
         InputError: with sizes and alternatives, if nothing fits.
     """
-    limit = memory.memory_limit(memory_limit)
+    limit = free_memory.memory_limit(memory_limit)
     sizes = f"{n_rows} rows, {n_parameters} parameters"
     if zero_mu:
         why = "a weight without regulariser needs the P x P triangle"
@@ -73,7 +73,7 @@ def build(
             cannot hold the problem, or it does not fit into memory.
     """
     # the rows themselves are there already
-    limit = memory.memory_limit(memory_limit, rows.device) + 8 * rows.numel()
+    limit = free_memory.memory_limit(memory_limit, rows.device) + 8 * rows.numel()
     matrix = check_finite("row", rows)
     regulariser = regulariser_vector(mu, matrix)
     zero_mu = bool((regulariser == 0).any())

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from torchlpr.curvature.accumulators import Accumulator, RowAccumulator, TriangleAccumulator
+from torchlpr.curvature.free_memory import memory_limit
 from torchlpr.curvature.gradients import parameter_count
 from torchlpr.curvature.memory import (
     ShapeName,
     evaluation_chunk,
     fitting_shape,
-    memory_limit,
 )
 from torchlpr.curvature.rows import energy_rows, structure_chunks
 from torchlpr.errors import InputError

@@ -23,9 +23,9 @@ from torchlpr.curvature import (
     structure_gradients,
 )
 from torchlpr.curvature.factor import QuadraticForm, UpdatableFactor, check_finite
+from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape
 from torchlpr.curvature.memory import check_change, fitting_chunk
-from torchlpr.curvature.memory import memory_limit as available
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
