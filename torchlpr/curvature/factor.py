@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from torchlpr.errors import InputError
 
+if TYPE_CHECKING:
+    from torchlpr.curvature.spectrum import Spectrum
+
 __all__ = [
     "Factor",
     "QuadraticForm",
+    "UpdatableFactor",
     "check_finite",
     "qr_triangle",
     "regulariser_vector",
@@ -62,6 +66,23 @@ def solve_vector(factor: Factor, vector: Tensor) -> Tensor:
         Shape (P,).
     """
     return factor.solve(vector.unsqueeze(0)).squeeze(0)
+
+
+@runtime_checkable
+class UpdatableFactor(Factor, Protocol):
+    """A factor that takes rows in and out, and serves other strengths of the regulariser."""
+
+    def update(self, rows: Tensor) -> UpdatableFactor:
+        """The factor of H + B^T B, B of shape (k, P); this one stays as it is."""
+
+    def downdate(self, rows: Tensor) -> UpdatableFactor:
+        """The factor of H - B^T B, rows B that went in; refused where digits would be lost."""
+
+    def spectrum(self) -> Spectrum:
+        """The decomposition that serves any number of mu."""
+
+    def at(self, mu: float) -> UpdatableFactor:
+        """The factor of the same rows at another mu (times the vector mu, where it is one)."""
 
 
 def regulariser_vector(mu: float | Tensor, like: Tensor) -> Tensor:

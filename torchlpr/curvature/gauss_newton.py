@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from torchlpr.curvature import free_memory, memory
 from torchlpr.curvature.factor import Factor, check_finite, regulariser_vector
 from torchlpr.curvature.matrix_free import MatrixFree, MatrixFreeSettings
-from torchlpr.curvature.memory import default_limit, readable, shape_bytes
 from torchlpr.curvature.parameter_space import ParameterSpace
 from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
 from torchlpr.curvature.row_space import RowSpace
@@ -18,7 +18,7 @@ from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["Shape", "build", "build_matrix_free", "choose_shape", "load_factor"]
+__all__ = ["Shape", "build", "build_matrix_free", "check_shape", "choose_shape", "load_factor"]
 
 Shape = Literal["auto", "row", "parameter", "matrix-free"]
 
@@ -26,48 +26,39 @@ Shape = Literal["auto", "row", "parameter", "matrix-free"]
 def choose_shape(
     n_rows: int, n_parameters: int, zero_mu: bool = False, memory_limit: int | None = None
 ) -> tuple[Shape, str]:
-    """The cheaper exact shape, or matrix-free where neither fits into memory.
+    """The cheaper exact shape among those that fit into memory, or matrix-free if none does.
 
     Args:
         n_rows: number M of rows.
         n_parameters: number P of weights.
         zero_mu: whether some weight is not regularised.
-        memory_limit: bytes to stay within, None for three quarters of what is free on the host.
+        memory_limit: bytes, by default three quarters of what is free on the CPU.
 
     Returns:
-        "row", "parameter" or "matrix-free", and the reason in words.
+        "row", "parameter" or "matrix-free", and the reason in words, with the predicted memory.
 
     Raises:
-        InputError: if no shape fits that allows a weight without regulariser.
+        InputError: with sizes and alternatives, if no shape fits that allows a weight without
+            regulariser.
     """
-    shape, reason = _exact_shape(n_rows, n_parameters, zero_mu)
-    limit = default_limit() if memory_limit is None else memory_limit
-    predicted = {s: shape_bytes(s, n_rows, n_parameters) for s in ("row", "parameter")}
-    if predicted[shape] <= limit:
-        return shape, reason
-    sizes = f"{n_rows} rows, {n_parameters} parameters"
-    taken = (
-        f"row space takes {readable(predicted['row'])} and parameter space "
-        f"{readable(predicted['parameter'])}, {readable(limit)} are allowed"
-    )
-    if zero_mu:
-        raise InputError(
-            f"{sizes}: {taken}; a weight without regulariser needs parameter space: raise "
-            "memory_limit, choose fewer parameters or give that weight a small mu"
-        )
-    other: Shape = "parameter" if shape == "row" else "row"
-    if predicted[other] <= limit:
-        return other, f"{sizes}: {taken}"
-    return "matrix-free", f"{sizes}: {taken}; intervals instead of exact values"
-
-
-def _exact_shape(n_rows: int, n_parameters: int, zero_mu: bool) -> tuple[Shape, str]:
+    limit = free_memory.memory_limit(memory_limit)
     sizes = f"{n_rows} rows, {n_parameters} parameters"
     if zero_mu:
-        return "parameter", f"{sizes}: a weight without regulariser needs the P x P triangle"
-    if n_rows <= n_parameters:
-        return "row", f"{sizes}: the M x M system is the smaller one"
-    return "parameter", f"{sizes}: the P x P triangle is the smaller one"
+        why = "a weight without regulariser needs the P x P triangle"
+        order: tuple[memory.ShapeName, ...] = ("parameter",)
+    elif n_rows <= n_parameters:
+        why, order = "the M x M system is the smaller one", ("row", "parameter")
+    else:
+        why, order = "the P x P triangle is the smaller one", ("parameter", "row")
+    fitting = memory.shapes_that_fit(order, n_rows, n_parameters, limit)
+    if not fitting and not zero_mu:
+        needs = memory.needs_in_words(order, n_rows, n_parameters)
+        allowed = free_memory.format_bytes(limit)
+        return "matrix-free", f"{sizes} need {needs}, {allowed} are allowed: intervals instead"
+    shape, size = memory.fitting_shape(order, n_rows, n_parameters, limit)
+    if shape != order[0]:
+        return shape, f"{sizes}: the only exact one that fits into memory ({size})"
+    return shape, f"{sizes}: {why} ({size})"
 
 
 def build(
@@ -75,41 +66,60 @@ def build(
     mu: float | Tensor,
     shape: Shape = "auto",
     matrix_free: MatrixFreeSettings | None = None,
+    memory_limit: int | None = None,
 ) -> Factor:
     """Factorise H = R^T R + diag(mu).
 
     Args:
         rows: R, shape (M, P); computed in float64 whatever the dtype.
         mu: strength of the L2 term, a number or shape (P,).
-        shape: "row", "parameter", "matrix-free", or "auto" for the cheaper exact one (the rows
-            are there already, so that memory is no reason to iterate).
+        shape: "row", "parameter", "matrix-free", or "auto" for the cheaper one that fits.
         matrix_free: how far the matrix-free shape iterates.
+        memory_limit: bytes beside the rows, by default three quarters of what is free on their
+            device.
 
     Returns:
         The factor.
 
     Raises:
-        InputError: if the input is not finite, mu is not allowed, or the shape is unknown or
-            cannot hold the problem.
+        InputError: if the input is not finite, mu is not allowed, the shape is unknown or
+            cannot hold the problem, or it does not fit into memory.
     """
+    # the rows themselves are there already
+    limit = free_memory.memory_limit(memory_limit, rows.device) + 8 * rows.numel()
     matrix = check_finite("row", rows)
     regulariser = regulariser_vector(mu, matrix)
     zero_mu = bool((regulariser == 0).any())
     if shape == "auto":
-        shape, _ = _exact_shape(matrix.shape[0], matrix.shape[1], zero_mu)
-    if shape == "row":
-        if zero_mu:
-            raise InputError("row space needs every mu positive; use shape='parameter'")
-        return RowSpace(matrix, regulariser)
-    if shape == "parameter":
-        return ParameterSpace.from_rows(matrix, regulariser)
+        shape, _ = choose_shape(matrix.shape[0], matrix.shape[1], zero_mu, limit)
     if shape == "matrix-free":
         if matrix.requires_grad:
             raise InputError(
                 "the matrix-free shape is not differentiable; detach the rows or use shape='row'"
             )
         return build_matrix_free(DenseRows(matrix), regulariser, matrix_free)
-    raise InputError(f"shape {shape!r} is unknown; use 'auto', 'row', 'parameter' or 'matrix-free'")
+    check_shape(shape)
+    exact: memory.ShapeName = "row" if shape == "row" else "parameter"
+    memory.fitting_shape((exact,), matrix.shape[0], matrix.shape[1], limit)
+    if exact == "parameter":
+        return ParameterSpace.from_rows(matrix, regulariser)
+    if zero_mu:
+        raise InputError("row space needs every mu positive; use shape='parameter'")
+    return RowSpace(matrix, regulariser)
+
+
+def check_shape(shape: str) -> None:
+    """Refuse a name that is no shape.
+
+    Args:
+        shape: the name.
+
+    Raises:
+        InputError: naming the shapes.
+    """
+    if shape not in get_args(Shape):
+        known = ", ".join(repr(s) for s in get_args(Shape))
+        raise InputError(f"shape {shape!r} is unknown; use one of {known}")
 
 
 def build_matrix_free(

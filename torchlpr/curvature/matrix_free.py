@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchlpr.curvature.deflation import Deflated, strongest_directions
 from torchlpr.curvature.factor import QuadraticForm
-from torchlpr.curvature.memory import default_limit
+from torchlpr.curvature.free_memory import format_bytes, memory_limit
 from torchlpr.curvature.products import RowProducts
 from torchlpr.curvature.quadrature import Quadrature, quadrature
 from torchlpr.errors import InputError
@@ -136,8 +136,7 @@ class MatrixFree:
         return min(DIRECTIONS, self.n_rows, self.n_parameters, fitting)
 
     def _limit(self) -> int:
-        limit = self.settings.memory_limit
-        return default_limit(self.rows.device) if limit is None else limit
+        return memory_limit(self.settings.memory_limit, self.rows.device)
 
     def _find_directions(self) -> tuple[Tensor, Tensor, Tensor]:
         rank = min(max(self._n_directions(), 4), self.n_rows, self.n_parameters)
@@ -174,7 +173,7 @@ class MatrixFree:
         if share < one:
             raise InputError(
                 f"a vector of {self.n_parameters} parameters and {self.n_rows} rows takes "
-                f"{one / 1e9:.3g} GB to iterate and {share / 1e9:.3g} GB are to be had; raise "
+                f"{format_bytes(one)} to iterate and {format_bytes(share)} are to be had; raise "
                 "memory_limit or choose fewer parameters"
             )
         return min(BATCH, share // one), None

@@ -1,63 +1,239 @@
-"""Memory: what is free, and what the shapes of the Gauss-Newton Hessian will take."""
+"""Memory of the curvature, predicted from sizes alone, before anything is allocated."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 
-__all__ = ["default_limit", "readable", "shape_bytes"]
+from torchlpr.curvature.factor import Factor
+from torchlpr.curvature.free_memory import format_bytes, memory_limit
+from torchlpr.errors import InputError
 
-SHARE = 0.75  # of the free memory: models, features and the operating system want the rest
+__all__ = [
+    "Memory",
+    "ShapeName",
+    "check_change",
+    "evaluation_chunk",
+    "fitting_chunk",
+    "fitting_shape",
+    "needs_in_words",
+    "predict_memory",
+    "shapes_that_fit",
+]
 
-
-def default_limit(device: torch.device | str = "cpu") -> int:
-    """Three quarters of the memory that is free on a device, in bytes."""
-    place = torch.device(device)
-    if place.type == "cuda":
-        free = torch.cuda.mem_get_info(place)[0]
-        spare = torch.cuda.memory_reserved(place) - torch.cuda.memory_allocated(place)
-        return int(SHARE * (free + spare))
-    return int(SHARE * _free_on_host())
-
-
-def _free_on_host() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        fields = dict(line.split(":") for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux: all there is, where that is known
-        names = os.sysconf_names if hasattr(os, "sysconf") else {}
-        if "SC_PHYS_PAGES" not in names:
-            return 4 * 2**30
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+CHUNK_BYTES = 256 * 2**20  # of gradients: large enough for GEMM, small beside most machines
+LIBRARIES = 32 * 2**20  # buffers of BLAS and LAPACK, and pages that the allocator keeps
+ShapeName = Literal["row", "parameter"]
+NAMES: dict[ShapeName, str] = {"row": "row space", "parameter": "parameter space"}
 
 
-def shape_bytes(shape: str, n_rows: int, n_parameters: int) -> int:
-    """Peak memory of building an exact shape, in bytes.
+class Memory(NamedTuple):
+    """Bytes above the model, the features and the interpreter.
+
+    Attributes:
+        held: kept as long as the factor lives.
+        build: at most needed beside it while it is built.
+        evaluate: at most needed beside it while one chunk of atoms is evaluated.
+        sweep: at most needed beside it for a sweep over mu, with one chunk of atoms.
+    """
+
+    held: int
+    build: int
+    evaluate: int
+    sweep: int
+
+    @property
+    def peak(self) -> int:
+        """The most while it is built and evaluated."""
+        return self.held + max(self.build, self.evaluate)
+
+
+def predict_memory(
+    shape: ShapeName, n_rows: int, n_parameters: int, n_atoms: int = 0, chunk: int = 1
+) -> Memory:
+    """Upper bound of the memory of a factorised Hessian.
 
     Args:
-        shape: "row" (rows, scaled rows, the copies that QR takes at small mu, and the M x M
-            system with its factor) or "parameter" (rows, and the stacked blocks of the P x P
-            triangle).
+        shape: "row" or "parameter".
         n_rows: number M of rows.
         n_parameters: number P of weights.
+        n_atoms: atoms to evaluate, which have two numbers each.
+        chunk: gradients at a time, both of atoms and of the structures that become rows.
 
     Returns:
-        The prediction, float64 numbers.
+        The prediction.
     """
-    rows = n_rows * n_parameters
+    m, p, rank = n_rows, n_parameters, min(n_rows, n_parameters)
+    made = min(chunk, m)  # structures at a time
+    asked = min(chunk, n_atoms) if n_atoms else chunk
     if shape == "row":
-        return 8 * (4 * rows + 3 * n_rows**2)
-    block = min(n_rows, max(4 * n_parameters, 1024)) * n_parameters
-    return 8 * (rows + 2 * block + 6 * n_parameters**2)
+        held = m * p + 2 * m * m  # rows, Gram matrix while it is built, triangle
+        step = max(m, 1024)
+        algebra = max(4 * m * m, min(8 * m * m, 4 * m * step) + m * step)
+        rows = made * (3 * p + m + 2 * made)
+        gradients = asked * (5 * p + 4 * m)
+        decomposition = 3 * m * p + 8 * rank * rank
+    else:
+        held, algebra = p * p, 6 * p * p
+        rows, gradients = 3 * made * p, 5 * asked * p
+        decomposition = 9 * p * p
+    numbers = 4 * n_atoms  # two for each atom, in parts and joined
+    sweep = max(decomposition, rank * p + 4 * asked * p) + numbers
+    parts = held, algebra + rows, gradients + numbers, sweep
+    return Memory(*(8 * part + (i > 0) * LIBRARIES for i, part in enumerate(parts)))
 
 
-def readable(n_bytes: float) -> str:
-    """Bytes for a reader, such as 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} TB"
+def evaluation_chunk(shape: ShapeName, n_rows: int, n_parameters: int, limit: int) -> int:
+    """Gradients at a time that fit, at most 256 MiB of them.
+
+    Args:
+        shape: "row" or "parameter".
+        n_rows: number M of rows.
+        n_parameters: number P of weights.
+        limit: bytes.
+
+    Returns:
+        The number, zero if not even one fits.
+    """
+    most = max(1, CHUNK_BYTES // (8 * max(1, n_parameters)))
+    return _largest(
+        most, lambda c: predict_memory(shape, n_rows, n_parameters, chunk=c).peak <= limit
+    )
+
+
+def fitting_chunk(
+    factor: Factor, n_atoms: int, limit: int | None, device: torch.device, sweep: bool = False
+) -> int:
+    """Gradients at a time with a factor that is there already.
+
+    Args:
+        factor: in row space or parameter space; any other gets 256 MiB of gradients.
+        n_atoms: atoms to evaluate.
+        limit: bytes with the factor, or None for three quarters of what is free beside it.
+        device: where the work is done.
+        sweep: whether for a sweep over mu.
+
+    Returns:
+        The number, at least one.
+
+    Raises:
+        InputError: if not even one gradient fits.
+    """
+    shape = {name: shape for shape, name in NAMES.items()}.get(factor.shape_name)
+    p = max(1, factor.n_parameters)
+    most = max(1, CHUNK_BYTES // (8 * p))
+    if shape is None:
+        return most
+    held = predict_memory(shape, factor.n_rows, p).held
+    bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
+
+    def needs(chunk: int) -> int:
+        memory = predict_memory(shape, factor.n_rows, p, n_atoms, chunk)
+        return memory.held + (memory.sweep if sweep else memory.evaluate)
+
+    if needs(1) > bytes_:
+        raise InputError(
+            f"{n_atoms} atoms{' in a sweep' if sweep else ''} need {format_bytes(needs(1))} beside "
+            f"{p} parameters, more than the memory limit of {format_bytes(bytes_)}: ask for fewer "
+            "atoms, or raise memory_limit"
+        )
+    return _largest(most, lambda chunk: needs(chunk) <= bytes_)
+
+
+def check_change(factor: Factor, count: int, limit: int | None, device: torch.device) -> None:
+    """Refuse a change of rows whose new factor does not fit beside the old one.
+
+    Args:
+        factor: in row space or parameter space; any other is let pass.
+        count: rows to add or to take out.
+        limit: bytes with both factors, or None for three quarters of what is free beside the
+            old one.
+        device: where the work is done.
+
+    Raises:
+        InputError: with the sizes.
+    """
+    shape = {name: shape for shape, name in NAMES.items()}.get(factor.shape_name)
+    if shape is None:
+        return
+    held = predict_memory(shape, factor.n_rows, factor.n_parameters).held
+    new = predict_memory(shape, factor.n_rows + count, factor.n_parameters, chunk=count)
+    bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
+    needs = held + new.held + new.build
+    if needs > bytes_:
+        raise InputError(
+            f"changing {count} of {factor.n_rows} rows needs {format_bytes(needs)}, more than the "
+            f"memory limit of {format_bytes(bytes_)}: change fewer at a time, or raise memory_limit"
+        )
+
+
+def fitting_shape(
+    order: Sequence[ShapeName], n_rows: int, n_parameters: int, limit: int
+) -> tuple[ShapeName, str]:
+    """The first shape that fits.
+
+    Args:
+        order: shapes by preference.
+        n_rows: number M of rows.
+        n_parameters: number P of weights.
+        limit: bytes.
+
+    Returns:
+        The shape, and the least memory it takes in words.
+
+    Raises:
+        InputError: with sizes and alternatives, if none fits.
+    """
+    for shape in shapes_that_fit(order, n_rows, n_parameters, limit):
+        peak = predict_memory(shape, n_rows, n_parameters).peak
+        return shape, f"at least {format_bytes(peak)}"
+    needs = needs_in_words(order, n_rows, n_parameters)
+    raise InputError(
+        f"{n_rows} rows of {n_parameters} parameters need {needs}, more than the memory limit of "
+        f"{format_bytes(limit)}: {_remedies(order, n_rows, n_parameters, limit)}"
+    )
+
+
+def shapes_that_fit(
+    order: Sequence[ShapeName], n_rows: int, n_parameters: int, limit: int
+) -> list[ShapeName]:
+    """Those of the shapes whose predicted peak is within a limit of bytes."""
+    return [s for s in order if predict_memory(s, n_rows, n_parameters).peak <= limit]
+
+
+def needs_in_words(order: Sequence[ShapeName], n_rows: int, n_parameters: int) -> str:
+    """The predicted peak of each shape, such as "3 GB in row space"."""
+    peaks = {s: predict_memory(s, n_rows, n_parameters).peak for s in order}
+    return " and ".join(f"{format_bytes(peak)} in {NAMES[s]}" for s, peak in peaks.items())
+
+
+def _remedies(shapes: Sequence[ShapeName], n_rows: int, n_parameters: int, limit: int) -> str:
+    """What would fit."""
+
+    def fits(rows: int, parameters: int) -> bool:
+        return any(predict_memory(s, rows, parameters).peak <= limit for s in shapes)
+
+    ways = []
+    structures = _largest(n_rows, lambda m: fits(m, n_parameters))
+    parameters = _largest(n_parameters, lambda p: fits(n_rows, p))
+    if structures:
+        ways.append(f"take at most {structures} structures")
+    if parameters:
+        ways.append(f"take at most {parameters} parameters (a smaller network, or a part of it)")
+    ways += [
+        f"use shape={shape!r}"
+        for shape in NAMES
+        if shape not in shapes and predict_memory(shape, n_rows, n_parameters).peak <= limit
+    ]
+    return ", ".join([*ways, "or raise memory_limit"])
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Largest number up to ``most`` that fits, zero if none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

@@ -1,12 +1,14 @@
 r"""Row space: exact quadratic forms from an M x M system, for fewer rows than parameters.
 
-In coordinates scaled by 1/sqrt(mu) (so that H = mu (I + R^T R)) and with K = I + R R^T,
+With K = I + R diag(1/mu) R^T,
 
-    alpha = K^-1 R g,   r = g - R^T alpha,   g^T H^-1 g = |r|^2 + |alpha|^2
+    alpha = K^-1 R diag(1/mu) g,   r = g - R^T alpha,
+    g^T H^-1 g = r^T diag(1/mu) r + |alpha|^2
 
 This residual form is the minimum over alpha of a sum of squares: nothing cancels, and an error
-in alpha enters squared. For any alpha the error is at most |R r - alpha|^2, which is computed
-and driven down by refinement where K is ill-conditioned.
+in alpha enters squared. For any alpha the error is at most |R diag(1/mu) r - alpha|^2, which is
+computed and driven down by refinement where K is ill-conditioned. The rows are kept as they are,
+so that factors of several mu share them.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchlpr.curvature.factor import QuadraticForm, qr_triangle
+from torchlpr.curvature.factor import QuadraticForm
+from torchlpr.curvature.spectrum import Spectrum
+from torchlpr.curvature.triangles import drop_columns, stacked_triangle
+from torchlpr.errors import InputError
 
-__all__ = ["RowSpace"]
+__all__ = ["RowSpace", "find_rows"]
 
 # Cholesky of K squares the condition number of R; beyond this K is factorised by QR of [R^T; I]
 CHOLESKY_LIMIT = 1e10
@@ -24,54 +29,62 @@ CHOLESKY_LIMIT = 1e10
 REFINE_LIMIT = 1e7
 RELATIVE_ERROR = 1e-11
 MAX_REFINEMENTS = 5
+# rows computed twice differ by rounding; different structures differ by far more
+SAME_ROW = 1e-9
 
 
 class RowSpace:
     """Gauss-Newton Hessian kept as its rows and the factor of an M x M matrix.
 
     Args:
-        rows: R, shape (M, P), float64.
+        rows: R, shape (M, P), float64; shared, not copied.
         mu: strength of the regulariser, shape () or (P,), all positive.
         triangle: upper factor T of K = T^T T, where it is already known, shape (M, M).
+        gram: R R^T, where it is already known and mu is a number, shape (M, M).
     """
 
     shape_name = "row space"
 
-    def __init__(self, rows: Tensor, mu: Tensor, triangle: Tensor | None = None) -> None:
+    def __init__(
+        self, rows: Tensor, mu: Tensor, triangle: Tensor | None = None, gram: Tensor | None = None
+    ) -> None:
         self.n_rows, self.n_parameters = rows.shape
         self.mu = mu
         self._rows = rows
-        self._scaled = rows * mu.rsqrt()  # [m, p]
-        self.condition = 1.0 + float(
-            self._scaled.detach().square().sum()
-        )  # trace bound, never below
-        self._triangle = self._factorise() if triangle is None else triangle
+        blocks = (b.square().mul_(1 / mu).sum() for b in rows.detach().split(64))
+        self.condition = 1.0 + sum(map(float, blocks))  # trace bound, never below
+        self._triangle = self._factorise(gram) if triangle is None else triangle
 
-    def _factorise(self) -> Tensor:
+    def _factorise(self, gram: Tensor | None) -> Tensor:
         identity = torch.eye(self.n_rows, dtype=torch.float64, device=self._rows.device)
         if self.condition < CHOLESKY_LIMIT:
-            gram = self._scaled @ self._scaled.mT
-            return torch.linalg.cholesky(gram + identity, upper=True)
-        return qr_triangle(self._scaled.mT, identity)
+            if self.mu.ndim:
+                scaled = self._rows * self.mu.rsqrt()
+                return torch.linalg.cholesky(scaled @ scaled.mT + identity, upper=True)
+            gram = self._rows @ self._rows.mT if gram is None else gram
+            return torch.linalg.cholesky(gram / self.mu + identity, upper=True)
+        root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
+        return stacked_triangle(self._rows.mT, root, identity)
 
     def _solve_gram(self, right: Tensor) -> Tensor:
         """Rows x with K x = right, shape (k, M) to (k, M)."""
         half = torch.linalg.solve_triangular(self._triangle, right, upper=True, left=False)
         return torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
 
-    def _project(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair alpha (k, M) and the residual r = g - R^T alpha (k, P) of scaled gradients."""
-        alpha = self._solve_gram(scaled @ self._scaled.mT)
-        residual = scaled - alpha @ self._scaled
+    def _project(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair alpha (k, M) and the residual r = g - R^T alpha (k, P)."""
+        alpha = self._solve_gram((gradients / self.mu) @ self._rows.mT)
+        residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         if self.condition <= REFINE_LIMIT:
             return alpha, residual
         for _ in range(MAX_REFINEMENTS):
-            error = residual @ self._scaled.mT - alpha
-            value = residual.square().sum(1) + alpha.square().sum(1)
+            weighted = residual / self.mu
+            error = weighted @ self._rows.mT - alpha
+            value = (residual * weighted).sum(1) + alpha.square().sum(1)
             if bool((error.square().sum(1) <= RELATIVE_ERROR * value).all()):
                 return alpha, residual
             alpha = alpha + self._solve_gram(error)
-            residual = scaled - alpha @ self._scaled
+            residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         return alpha, residual
 
     def quadratic_form(self, gradients: Tensor) -> QuadraticForm:
@@ -83,8 +96,8 @@ class RowSpace:
         Returns:
             Values and regulariser shares, shape (K,) each.
         """
-        alpha, residual = self._project(gradients * self.mu.rsqrt())
-        regulariser = residual.square().sum(1)
+        alpha, residual = self._project(gradients)
+        regulariser = (residual.square() / self.mu).sum(1)
         return QuadraticForm(regulariser + alpha.square().sum(1), regulariser)
 
     def solve(self, vectors: Tensor) -> Tensor:
@@ -96,14 +109,91 @@ class RowSpace:
         Returns:
             Shape (K, P).
         """
-        _, residual = self._project(vectors * self.mu.rsqrt())
-        return residual * self.mu.rsqrt()
+        return self._project(vectors)[1] / self.mu
 
     def effective_dof(self) -> float:
         """tr(H^-1 R^T R) = M - tr(K^-1), as a sum over eigenvalues that cannot cancel."""
         s = torch.linalg.svdvals(self._triangle).square()  # eigenvalues of K, at least 1
         return float(((s - 1) / s).clamp(min=0).sum())
 
+    def update(self, rows: Tensor) -> RowSpace:
+        """The factor with rows B added, its triangle bordered.
+
+        The Schur complement of K is I + alpha alpha^T + r diag(1/mu) r^T with alpha and r of B
+        as above: again a sum of squares, so that the bordered triangle is as accurate as a
+        fresh one.
+
+        Args:
+            rows: B, shape (k, P), float64.
+
+        Returns:
+            A new factor of M + k rows.
+        """
+        if len(rows) >= self.n_rows:
+            return RowSpace(torch.cat([self._rows, rows]), self.mu)
+        alpha, residual = self._project(rows)
+        identity = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
+        last = torch.cat([alpha.mT, identity])
+        root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
+        corner = stacked_triangle(residual.mT, root, last)
+        top = torch.cat([self._triangle, self._triangle @ alpha.mT], dim=1)
+        bottom = torch.cat([corner.new_zeros(len(rows), self.n_rows), corner], dim=1)
+        return RowSpace(torch.cat([self._rows, rows]), self.mu, torch.cat([top, bottom]))
+
+    def downdate(self, rows: Tensor) -> RowSpace:
+        """The factor with rows taken out; orthogonal throughout, so no digit is lost.
+
+        Args:
+            rows: rows that went in, shape (k, P), float64, equal to 1e-9 of their length.
+
+        Returns:
+            A new factor of M - k rows.
+
+        Raises:
+            InputError: if a row is not among those of the factor.
+        """
+        keep = find_rows(self._rows, rows)
+        return RowSpace(self._rows[keep], self.mu, drop_columns(self._triangle, keep))
+
+    def spectrum(self) -> Spectrum:
+        """The decomposition that serves any number of mu (a vector mu is scaled as a whole)."""
+        return Spectrum.from_rows(self._rows, self.mu if self.mu.ndim else None)
+
+    def at(self, mu: float) -> RowSpace:
+        """The factor of the same rows at another mu (times the vector mu, where it is one)."""
+        return RowSpace(self._rows, self.mu * mu if self.mu.ndim else torch.full_like(self.mu, mu))
+
     def state_dict(self) -> dict[str, Tensor]:
         """Rows, mu and the triangle."""
         return {"rows": self._rows, "mu": self.mu, "triangle": self._triangle}
+
+
+def find_rows(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Which rows remain when some are taken out.
+
+    Args:
+        matrix: all rows, shape (M, P).
+        rows: those to take out, shape (k, P); a row given twice is taken out twice.
+
+    Returns:
+        Increasing indices of the rows that remain, shape (M - k,).
+
+    Raises:
+        InputError: naming the first row that is not there.
+    """
+    matrix, rows = matrix.detach(), rows.detach()
+    present = torch.ones(len(matrix), dtype=torch.bool, device=matrix.device)
+    sizes = matrix.square().sum(1) if len(rows) else matrix.new_zeros(0)
+    for number, row in enumerate(rows):
+        size = row.square().sum()
+        # the expanded square is cheap but has half the digits: it only nominates
+        nominated = (sizes + size - 2 * (matrix @ row)).abs() <= 1e-6 * size
+        candidates = (nominated & present).nonzero().squeeze(1)
+        distances = (matrix[candidates] - row).square().sum(1)
+        if not len(candidates) or not bool(distances.min() <= SAME_ROW**2 * size):
+            raise InputError(
+                f"row {number} of those to remove is not among the {len(matrix)} rows of this "
+                "factor; remove structures that were trained on, with the same model and weights"
+            )
+        present[candidates[distances.argmin()]] = False
+    return present.nonzero().squeeze(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["energy_rows", "structure_gradients"]
+__all__ = ["energy_rows", "structure_chunks", "structure_gradients"]
 
 
 def structure_gradients(
@@ -68,3 +70,32 @@ def energy_rows(
         Shape (structures, parameters), float64.
     """
     return structure_gradients(model, batch, objective.row_scale(batch.counts), size, subset)
+
+
+def structure_chunks(
+    batch: AtomBatch, n_parameters: int, size: int
+) -> Iterator[tuple[slice, AtomBatch]]:
+    """Consecutive structures whose rows, and what their making needs, fit into a budget.
+
+    Args:
+        batch: the structures.
+        n_parameters: number P of weights.
+        size: gradients that may be held at a time; features count as a part of one.
+
+    Yields:
+        The chunk's slice of structures, and the chunk.
+    """
+    weights = 1 + batch.counts * (3 * batch.features.shape[1]) // max(1, n_parameters)
+    total, start = 0, 0
+    for end, weight in enumerate(weights.tolist()):
+        if end > start and total + weight > size:
+            yield slice(start, end), batch.select(torch.arange(start, end))
+            total, start = 0, end
+        total += weight
+    if start == 0:
+        yield slice(0, batch.n_structures), batch
+    else:
+        yield (
+            slice(start, batch.n_structures),
+            batch.select(torch.arange(start, batch.n_structures)),
+        )

@@ -103,8 +103,8 @@ def _study(
     scan = None
     if linear:  # gradients do not depend on the weights
         scan = (
-            torch.stack([_lpr(first, cells.before, cells, mu) for mu in mus]),
-            torch.stack([_lpr(second, train, cells, mu) for mu in mus]),
+            Rigidity(first, cells.before, objective).sweep(cells.test_defect, mus).rigidity,
+            Rigidity(second, train, objective).sweep(cells.test_defect, mus).rigidity,
         )
     return HeadReport(name, search, before, after, cells.classes, draw, draws, mus, scan)
 
@@ -149,10 +149,6 @@ def _stage(
         reference = (batch.labels() + cells.baseline.totals(batch)) / batch.counts
         energies[name] = (reference, reference + energy_errors(model, batch))
     return Stage(rmse, energies, result, prediction)
-
-
-def _lpr(model: nn.Module, train: AtomBatch, cells: Cells, mu: float) -> Tensor:
-    return Rigidity(model, train, Objective(mu)).local(cells.test_defect)
 
 
 def _chemiscope(

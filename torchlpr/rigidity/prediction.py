@@ -9,7 +9,7 @@ from torchlpr.curvature.factor import check_finite
 from torchlpr.curvature.gauss_newton import Shape
 from torchlpr.errors import InputError
 
-__all__ = ["prediction_rigidity", "quadratic_forms"]
+__all__ = ["checked_forms", "prediction_rigidity", "quadratic_forms"]
 
 
 def prediction_rigidity(
@@ -62,9 +62,23 @@ def quadratic_forms(factor: Factor, gradients: Tensor) -> QuadraticForm:
     Raises:
         InputError: if a gradient is not finite or zero.
     """
-    forms = factor.quadratic_form(check_finite("gradient", gradients))
+    return checked_forms(factor.quadratic_form(check_finite("gradient", gradients)))
+
+
+def checked_forms(forms: QuadraticForm) -> QuadraticForm:
+    """The forms, or an error naming the first that is zero.
+
+    Args:
+        forms: values of shape (..., K).
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: if a value is not positive.
+    """
     if not bool((forms.value > 0).all()):
-        k = int((forms.value <= 0).nonzero()[0])
+        k = int((forms.value <= 0).nonzero()[0, -1])
         raise InputError(
             f"gradient {k} is zero (to double precision): that prediction does not depend on any "
             "weight, so its rigidity is infinite; leave it out"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,26 @@ from torchlpr.curvature import (
     MatrixFree,
     MatrixFreeSettings,
     ModelRows,
-    build,
+    accumulate,
+    accumulate_batch,
     build_matrix_free,
     choose_shape,
     energy_rows,
     gradient_chunks,
     load_factor,
     parameter_subset,
+    structure_chunks,
     structure_gradients,
 )
-from torchlpr.curvature.factor import check_finite
-from torchlpr.curvature.gauss_newton import Shape
-from torchlpr.curvature.memory import default_limit
+from torchlpr.curvature.factor import QuadraticForm, UpdatableFactor, check_finite
+from torchlpr.curvature.free_memory import memory_limit as available
+from torchlpr.curvature.gauss_newton import Shape, check_shape
+from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
+from torchlpr.curvature.sweep import Sweep
+from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
-from torchlpr.rigidity.prediction import quadratic_forms
+from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 
@@ -86,13 +91,14 @@ class Rigidity:
         objective: the loss the model was trained with.
         shape: the algorithm. "row" and "parameter" are exact, see
             :func:`torchlpr.curvature.build`; "matrix-free" stores no rows, and gives numbers to a
-            tolerance and certified intervals; "auto" takes the cheaper exact one, and
-            matrix-free where neither fits into memory.
+            tolerance and certified intervals; "auto" takes the cheaper exact one that fits into
+            memory, and matrix-free where neither does.
         parameters: the weights that count, the others being frozen: "all", "last-layer",
             "species:Si", a pattern for names of parameters, or a list of these; see
             :func:`torchlpr.curvature.parameter_subset`.
-        matrix_free: tolerance and limits of the matrix-free shape; its memory limit is the one
-            that "auto" keeps.
+        matrix_free: tolerance and limits of the matrix-free shape.
+        memory_limit: bytes beside model and batches, kept to by working in chunks; by default
+            three quarters of what is free.
 
     Attributes:
         reason: which algorithm was chosen, and why.
@@ -106,32 +112,143 @@ class Rigidity:
         shape: Shape = "auto",
         parameters: str | Sequence[str] = "all",
         matrix_free: MatrixFreeSettings | None = None,
+        memory_limit: int | None = None,
     ) -> None:
-        self._keep(model, objective, parameters)
+        check_shape(shape)
+        self._keep(copy.deepcopy(model), objective, parameters, memory_limit)
+        if memory_limit is None and matrix_free is not None:
+            memory_limit = matrix_free.memory_limit
+        limit = available(memory_limit, train_batch.features.device)
         why = "as asked"
         if shape == "auto":
-            limit = matrix_free.memory_limit if matrix_free else None
-            if limit is None:
-                limit = default_limit(train_batch.features.device)
-            shape, why = choose_shape(
-                train_batch.n_structures, len(self._subset), memory_limit=limit
-            )
-        self.factor: Factor
+            sizes = train_batch.n_structures, len(self._subset)
+            shape, why = choose_shape(*sizes, memory_limit=limit)
+        factor: Factor
         if shape == "matrix-free":
+            settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
             scale = objective.row_scale(train_batch.counts)
-            rows = ModelRows(self.model, train_batch, scale, self._subset)
-            self.factor = build_matrix_free(rows, objective.mu, matrix_free)
+            products = ModelRows(self.model, train_batch, scale, self._subset)
+            factor = build_matrix_free(products, objective.mu, settings)
         else:
-            stored = energy_rows(self.model, train_batch, objective, subset=self._subset)
-            self.factor = build(stored, objective.mu, shape)
-        self.reason = f"{self.factor.shape_name}, {why}"
+            exact: ShapeName = "row" if shape == "row" else "parameter"
+            rows = accumulate_batch(
+                self.model, train_batch, objective, exact, limit, subset=self._subset
+            )
+            factor = rows.factor(objective.mu)
+        self._set(factor, why)
 
     def _keep(
-        self, model: nn.Module, objective: Objective, parameters: str | Sequence[str]
+        self,
+        model: nn.Module,
+        objective: Objective,
+        parameters: str | Sequence[str] = "all",
+        memory_limit: int | None = None,
     ) -> None:
-        self.model, self.objective = copy.deepcopy(model), objective
+        self.model, self.objective, self.memory_limit = model, objective, memory_limit
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
-        self._subset = parameter_subset(self.model, self.parameters)
+        self._subset = parameter_subset(model, self.parameters)
+
+    def _set(self, factor: Factor, why: str) -> None:
+        self.factor, self.reason = factor, f"{factor.shape_name}, {why}"
+
+    @classmethod
+    def from_batches(
+        cls,
+        model: nn.Module,
+        batches: Iterable[AtomBatch],
+        objective: Objective,
+        shape: Literal["row", "parameter"] = "parameter",
+        checkpoint: str | Path | None = None,
+        memory_limit: int | None = None,
+    ) -> Rigidity:
+        """Rigidity of a training set that comes in batches, one at a time in memory.
+
+        Args:
+            model: maps (features, types) to atomic energies; a copy is kept.
+            batches: the training structures, in the same order in every call.
+            objective: the loss the model was trained with.
+            shape: "parameter", or "row" where the structures are fewer than the weights.
+            checkpoint: file from which a killed call goes on, to the same last bit.
+            memory_limit: bytes, by default three quarters of what is free.
+
+        Returns:
+            The rigidity.
+        """
+        rows = accumulate(model, batches, objective, shape, checkpoint, memory_limit)
+        new = cls.__new__(cls)
+        new._keep(copy.deepcopy(model), objective, memory_limit=memory_limit)
+        new._set(rows.factor(objective.mu), "as asked")
+        return new
+
+    def add(self, batch: AtomBatch) -> Rigidity:
+        """The rigidity with more training structures, without factorising anew.
+
+        Exact for linear and kernel heads; for a network it is that of the same weights, as
+        before any training on the new structures.
+
+        Args:
+            batch: structures to add; their energies are not used.
+
+        Returns:
+            A new rigidity; this one stays as it is.
+        """
+        return self._changed(batch, self._updatable().update)
+
+    def remove(self, batch: AtomBatch) -> Rigidity:
+        """The rigidity with some training structures taken out, without factorising anew.
+
+        At the same weights, as :meth:`add`. In row space no digit is lost; in parameter space
+        a removal that would lose digits is refused.
+
+        Args:
+            batch: structures that were trained on, for example ``train.select([3, 8])``.
+
+        Returns:
+            A new rigidity; this one stays as it is.
+        """
+        return self._changed(batch, self._updatable().downdate)
+
+    def _updatable(self) -> UpdatableFactor:
+        if isinstance(self.factor, UpdatableFactor):
+            return self.factor
+        raise InputError(
+            f"a rigidity in {self.factor.shape_name} cannot be changed; build it with "
+            "shape='row' or shape='parameter'"
+        )
+
+    def _changed(self, batch: AtomBatch, change: Callable[[Tensor], Factor]) -> Rigidity:
+        device = batch.features.device
+        check_change(self.factor, batch.n_structures, self.memory_limit, device)
+        new = type(self).__new__(type(self))
+        factor = change(energy_rows(self.model, batch, self.objective, subset=self._subset))
+        new._keep(self.model, self.objective, self.parameters, self.memory_limit)
+        new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
+        return new
+
+    def sweep(self, batch: AtomBatch, mus: Sequence[float]) -> Evaluation:
+        """LPR and mu-fraction of every atomic energy at several mu, for little more than one.
+
+        One singular value decomposition of the rows serves all mu, at the same weights: exact
+        for linear and kernel heads, while a network trained at another mu has other weights.
+
+        Args:
+            batch: any structures with the model's features.
+            mus: strengths of the L2 term, positive. In parameter space, which keeps no rows,
+                those far below the objective's mu are refused.
+
+        Returns:
+            Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
+        """
+        size = self._chunk(batch, sweep=True)
+        shared = Sweep(self._updatable(), mus)
+        parts = [
+            _evaluation(checked_forms(shared.quadratic_forms(check_finite("gradient", gradients))))
+            for _, gradients in gradient_chunks(self.model, batch, size, self._subset)
+        ]
+        return Evaluation(
+            torch.cat([part.rigidity for part in parts], dim=1),
+            torch.cat([part.mu_fraction for part in parts], dim=1),
+        )
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -142,9 +259,8 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, subset=self._subset)
-        parts = [self._evaluate(gradients) for _, gradients in chunks]
-        return Evaluation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self._subset)
+        return _joined([self._evaluate(gradients) for _, gradients in chunks])
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -158,7 +274,7 @@ class Rigidity:
         Returns:
             Ends of rigidities in 1/eV^2 and of mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, subset=self._subset)
+        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self._subset)
         parts = [self._interval(gradients) for _, gradients in chunks]
         return Interval(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
@@ -175,7 +291,12 @@ class Rigidity:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
         mean = 1.0 / batch.counts.to(torch.float64)
-        return self._evaluate(structure_gradients(self.model, batch, mean, subset=self._subset))
+        size = self._chunk(batch)
+        parts = structure_chunks(batch, self.factor.n_parameters, size)
+        return _joined([
+            self._evaluate(structure_gradients(self.model, part, mean[where], size, self._subset))
+            for where, part in parts
+        ])
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -239,8 +360,7 @@ class Rigidity:
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
-        forms = quadratic_forms(self.factor, gradients)
-        return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
+        return _evaluation(quadratic_forms(self.factor, gradients))
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):
@@ -253,3 +373,20 @@ class Rigidity:
             bounds.regulariser_lower / bounds.upper,
             (bounds.regulariser_upper / bounds.lower).clamp(max=1.0),
         )
+
+    def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
+        """Gradients at a time."""
+        return fitting_chunk(
+            self.factor, len(batch), self.memory_limit, batch.features.device, sweep
+        )
+
+
+def _evaluation(forms: QuadraticForm) -> Evaluation:
+    return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
+
+
+def _joined(parts: list[Evaluation]) -> Evaluation:
+    return Evaluation(
+        torch.cat([part.rigidity for part in parts]),
+        torch.cat([part.mu_fraction for part in parts]),
+    )
