@@ -116,8 +116,8 @@ def test_invariant_points_are_a_local_calibration(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crystals, rng = [], np.random.default_rng(2)
-    for k in range(7):
-        atoms = bulk("Si", cubic=k % 2 == 0)
+    for _ in range(7):
+        atoms = bulk("Si")  # two atoms: one environment however a file rounds it
         atoms.set_cell(atoms.cell @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), True)
         distances = atoms.get_all_distances(mic=True)
         atoms.info["energy"] = float(np.exp(-distances).sum() - 5.4 * len(atoms))
