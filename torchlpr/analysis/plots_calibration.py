@@ -82,7 +82,9 @@ def confidence_curve(ax: Axes, sigma: Values, errors: Values) -> Line2D:
     expected = np.concatenate([[0.0], inside, [1.0]])
     observed = np.concatenate([[0.0], np.arange(1, len(z) + 1) / len(z), [1.0]])
     color, _ = class_style(0)
-    ax.fill_between(expected, observed, expected, step="post", color=color, alpha=0.2, linewidth=0)
+    # corners of the staircase, so that the other edge of the shade is the diagonal itself
+    x, y = np.repeat(expected, 2)[1:], np.repeat(observed, 2)[:-1]
+    ax.fill_between(x, y, x, color=color, alpha=0.2, linewidth=0)
     ax.plot([0, 1], [0, 1], color="0.3", linewidth=1.2)
     curve: Line2D = ax.step(expected, observed, where="post", color=color)[0]
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="expected share", ylabel="observed share")
