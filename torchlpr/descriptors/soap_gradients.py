@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchlpr.descriptors.hypers import featomic_hypers
-from torchlpr.descriptors.soap import SOAP, _checked, _featomic_log, _plain
+from torchlpr.descriptors.soap import SOAP, _featomic_log, _plain
 from torchlpr.errors import InputError
+from torchlpr.structures.validation import validate
 
 __all__ = ["SoapGradients", "soap_gradients"]
 
@@ -78,19 +79,19 @@ def soap_gradients(soap: SOAP, atoms: ase.Atoms) -> Iterator[SoapGradients]:
         Consecutive atoms.
 
     Raises:
-        InputError: if featomic refuses the structure, or features that are zero should be
+        InputError: if the structure is not valid or featomic refuses it, or features that are zero should be
             normalised.
     """
     import featomic
     from metatensor import Labels
 
-    (structure,) = _checked([atoms], soap.types)
-    plain = _plain(structure)
+    validate([atoms], "the input", types=soap.types)
+    plain = _plain(atoms)
     calculator = featomic.SoapPowerSpectrum(**featomic_hypers(soap))
-    wanted = ["positions", "strain"] if structure.pbc.all() else ["positions"]
+    wanted = ["positions", "strain"] if atoms.pbc.all() else ["positions"]
     step = max(1, _DOUBLES // (3 * _NEIGHBOURS * soap.n_features))
-    for start in range(0, len(structure), step):
-        chunk = np.arange(start, min(start + step, len(structure)))
+    for start in range(0, len(atoms), step):
+        chunk = np.arange(start, min(start + step, len(atoms)))
         samples = Labels(["system", "atom"], np.stack([np.zeros_like(chunk), chunk], axis=1))
         try:
             with _featomic_log("the structure"):
@@ -115,6 +116,4 @@ def soap_gradients(soap: SOAP, atoms: ase.Atoms) -> Iterator[SoapGradients]:
                     "and cannot be normalized; take a larger cutoff or normalize=False"
                 )
             features = features / norms
-        yield SoapGradients(
-            slice(start, start + len(chunk)), features, norms, blocks, len(structure)
-        )
+        yield SoapGradients(slice(start, start + len(chunk)), features, norms, blocks, len(atoms))
