@@ -79,8 +79,8 @@ def soap_gradients(soap: SOAP, atoms: ase.Atoms) -> Iterator[SoapGradients]:
         Consecutive atoms.
 
     Raises:
-        InputError: if the structure is not valid or featomic refuses it, or features that are zero should be
-            normalised.
+        InputError: if the structure is not valid, featomic refuses it, or features that are zero
+            should be normalised.
     """
     import featomic
     from metatensor import Labels
