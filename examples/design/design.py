@@ -1,6 +1,6 @@
 """Which cells to label next? Greedy design against random and farthest-point picks, on silicon.
 
-python examples/design/design.py --out design_study     (six minutes on one core)
+python examples/design/design.py --out design_study     (a minute on one core)
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from torchlpr.training.grid_search import search_mu
 START, PICKS, SEEDS, CANDIDATES = 40, 20, 10, 50
 STRONGER_MU = 1e-5  # the comparison is made again with it
 COUNTS = range(0, PICKS + 1, 2)  # picks after which a model is trained again
-SETTINGS = LMSettings(tolerance=1e-4)  # of the network
+SETTINGS = LMSettings(tolerance=1e-3)  # of the network
 STRATEGIES = ("greedy", "farthest point", "random")
 
 
@@ -54,17 +55,31 @@ class Study:
         self.test = self.baseline.subtract(soap(test))
         coordination = np.concatenate([atoms.arrays["coordination"] for atoms in test])
         self.target = torch.from_numpy(coordination != 4)
-        chosen = torchlpr.AtomBatch(
+        local = np.concatenate([atoms.arrays["local_energy"] for atoms in test])
+        self.local = torch.from_numpy(local) - self.baseline(self.test.features, self.test.types)
+        self.atoms = torchlpr.AtomBatch(
             self.test.features[self.target], self.test.types[self.target],
             torch.arange(int(self.target.sum())),
         )  # fmt: skip
-        self.atoms = chosen
-        local = np.concatenate([atoms.arrays["local_energy"] for atoms in test])
-        self.local = torch.from_numpy(local) - self.baseline(self.test.features, self.test.types)
-        # reference environments from geometries alone, the same for every strategy
-        self.kernel = torchlpr.SparseKernelModel(select_inducing(self.pool, 500, 2), 2)
         means = torch.zeros(len(pool), batch.features.shape[1], dtype=torch.float64)
         self.means = means.index_add_(0, batch.structure, batch.features)
+
+    def in_kernel_basis(self) -> Study:
+        """The same cells with the basis of a sparse kernel model in place of features.
+
+        A linear model of it is the kernel model. The reference environments come from geometries
+        alone and are the same for every strategy.
+
+        Returns:
+            The study in that basis.
+        """
+        kernel = torchlpr.SparseKernelModel(select_inducing(self.pool, 500, 2), 2)
+        new = copy.copy(self)
+        for name in ("pool", "validation", "test", "atoms"):
+            old = getattr(self, name)
+            basis = kernel.basis(old.features, old.types)
+            setattr(new, name, replace(old, features=basis))
+        return new
 
     def start(self, seed: int) -> tuple[list[int], list[int]]:
         """Defect-free cells to begin with, and all others of the pool."""
@@ -91,7 +106,7 @@ class Study:
 def compare(study: Study, objective: torchlpr.Objective, seed: int) -> dict:
     """The three strategies from one starting set: errors and LPR at the targets on the way."""
     chosen, rest = study.start(seed)
-    model = copy.deepcopy(study.kernel)
+    model = torchlpr.LinearModel(study.pool.features.shape[1], ["Si"])
     rigidity = torchlpr.Rigidity(model, study.pool.select(chosen), objective)
     targets = target_gradients(rigidity, study.atoms)
     rows = candidate_rows(rigidity, [study.pool.select(rest)])
@@ -210,14 +225,15 @@ def main() -> None:
     parser.add_argument("--out", default="design_study", help="folder to write")
     out = Path(parser.parse_args().out)
     study = Study()
+    kernel = study.in_kernel_basis()
     search = search_mu(
-        study.kernel, study.pool.select(study.start(0)[0]), study.validation,
-        torchlpr.Objective(mu=1.0), progress=False,
+        torchlpr.LinearModel(500, ["Si"]), kernel.pool.select(study.start(0)[0]),
+        kernel.validation, torchlpr.Objective(mu=1.0), progress=False,
     )  # fmt: skip
     results, summary = [], {}
     for mu in (search.best, STRONGER_MU):
         objective = torchlpr.Objective(mu=mu)
-        runs = [compare(study, objective, seed) for seed in tqdm(range(SEEDS), desc="seeds")]
+        runs = [compare(kernel, objective, seed) for seed in tqdm(range(SEEDS), desc="seeds")]
         results.append(runs)
         summary[f"mu {mu:.2g}"] = summarise(runs)
     single = network(study, torchlpr.Objective(mu=1e-4))
