@@ -2,7 +2,7 @@
 
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.errors import InputError
-from torchlpr.export import load
+from torchlpr.export import Calculator, load
 from torchlpr.models import (
     BehlerParrinelloMLP,
     CompositionBaseline,
@@ -21,6 +21,7 @@ __all__ = [
     "SOAP",
     "AtomBatch",
     "BehlerParrinelloMLP",
+    "Calculator",
     "CompositionBaseline",
     "InputError",
     "LinearModel",

@@ -1,5 +1,6 @@
 """Trained models on disk and in other programs."""
 
+from torchlpr.export.calculator import Calculator
 from torchlpr.export.run import Prediction, Run, load
 
-__all__ = ["Prediction", "Run", "load"]
+__all__ = ["Calculator", "Prediction", "Run", "load"]

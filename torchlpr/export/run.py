@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import torchlpr.descriptors.soap as descriptors
+from torchlpr.calibration import Calibration, atom_groups, structure_groups
 from torchlpr.errors import InputError
 from torchlpr.models import CompositionBaseline
 from torchlpr.rigidity import Rigidity
@@ -20,7 +21,7 @@ from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import Stationarity
 
-__all__ = ["CHECKPOINT", "Prediction", "Run", "load"]
+__all__ = ["CHECKPOINT", "Prediction", "Run", "checkpoint_of", "load"]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -37,6 +38,10 @@ class Prediction:
         lpr_mu_fraction: share of the regulariser in it, shape (atoms,).
         pr: rigidity of the energy per atom, shape (structures,).
         pr_mu_fraction: share of the regulariser in it, shape (structures,).
+        local_uncertainty: standard deviation alpha/sqrt(LPR) of the atomic energies, shape
+            (atoms,), eV; None where the run is not calibrated.
+        uncertainty: standard deviation n alpha/sqrt(PR) of the total energies, shape
+            (structures,), eV; None where the run is not calibrated.
     """
 
     batch: AtomBatch
@@ -46,6 +51,8 @@ class Prediction:
     lpr_mu_fraction: Tensor
     pr: Tensor
     pr_mu_fraction: Tensor
+    local_uncertainty: Tensor | None = None
+    uncertainty: Tensor | None = None
 
     def rmse(self) -> float | None:
         """RMSE of the energy per atom in eV, None where the structures have no energies."""
@@ -55,12 +62,15 @@ class Prediction:
         return float(error.square().mean().sqrt())
 
     def per_atom(self) -> dict[str, Tensor]:
-        """The arrays that files get: lpr, lpr_mu_fraction, local_energy."""
-        return {
+        """The arrays that files get: lpr, lpr_mu_fraction, local_energy, energy_uncertainty."""
+        arrays = {
             "lpr": self.lpr,
             "lpr_mu_fraction": self.lpr_mu_fraction,
             "local_energy": self.local_energies,
         }
+        if self.local_uncertainty is not None:
+            arrays["energy_uncertainty"] = self.local_uncertainty
+        return arrays
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Run:
         stationarity: how close the weights are to a minimum.
         metrics: errors and sizes, plain numbers.
         versions: of the packages that made it.
+        calibration: scale of its uncertainties, None as long as there is none.
     """
 
     descriptor: descriptors.SOAP
@@ -82,6 +93,7 @@ class Run:
     stationarity: Stationarity
     metrics: dict[str, Any]
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
+    calibration: Calibration | None = None
 
     def predict(self, structures: Sequence[ase.Atoms], progress: bool | None = None) -> Prediction:
         """Energies and rigidities of structures.
@@ -101,7 +113,18 @@ class Run:
         local = local + self.baseline(batch.features, batch.types)
         totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
         atoms, whole = self.rigidity.atoms(batch), self.rigidity.structures(batch)
-        return Prediction(batch, totals, local, *atoms, *whole)
+        if self.calibration is None:
+            return Prediction(batch, totals, local, *atoms, *whole)
+        key = self.calibration.group_key
+        alphas = (
+            self.calibration.alphas(groups(structures, key)).to(local.device)
+            for groups in (atom_groups, structure_groups)
+        )
+        sigma, mean = (
+            alpha * part.rigidity.rsqrt()
+            for alpha, part in zip(alphas, (atoms, whole), strict=True)
+        )
+        return Prediction(batch, totals, local, *atoms, *whole, sigma, mean * batch.counts)
 
     def save(self, path: str | Path) -> None:
         """Write the run, whole or not at all.
@@ -119,6 +142,7 @@ class Run:
             "stationarity": self.stationarity.as_dict(),
             "metrics": self.metrics,
             "versions": self.versions,
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
         }
         write_document(path, "run", content)
 
@@ -133,6 +157,7 @@ class Run:
             The run.
         """
         content = read_document(path, "run")
+        calibration = content.get("calibration")  # runs of before there was any have none
         return cls(
             descriptors.SOAP(**content["descriptor"]),
             CompositionBaseline(**content["baseline"]),
@@ -140,6 +165,7 @@ class Run:
             Stationarity(**content["stationarity"]),
             content["metrics"],
             content["versions"],
+            None if calibration is None else Calibration.from_dict(calibration),
         )
 
 
@@ -155,6 +181,21 @@ def load(run: str | Path) -> Run:
     Raises:
         InputError: if there is no such run, it is unfinished, or its file cannot be read.
     """
+    return Run.from_file(checkpoint_of(run))
+
+
+def checkpoint_of(run: str | Path) -> Path:
+    """The checkpoint file of a finished training.
+
+    Args:
+        run: folder that ``torchlpr fit`` wrote, or the checkpoint file in it.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: if there is no such run, or it is unfinished.
+    """
     path = Path(run)
     if not path.exists():
         raise InputError(f"{path} does not exist; give the folder that torchlpr fit wrote")
@@ -167,7 +208,7 @@ def load(run: str | Path) -> Run:
                 else f"{path} holds no {CHECKPOINT}; give the folder that torchlpr fit wrote"
             )
         path = path / CHECKPOINT
-    return Run.from_file(path)
+    return path
 
 
 def package_versions() -> dict[str, str]:

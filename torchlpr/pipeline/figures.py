@@ -17,12 +17,17 @@ from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import FitResult
 from torchlpr.training.grid_search import GridSearch
 
-__all__ = ["fit_figures", "have_plots"]
+__all__ = ["fit_figures", "have_chemiscope", "have_plots"]
 
 
 def have_plots() -> bool:
     """Whether matplotlib is there."""
     return find_spec("matplotlib") is not None
+
+
+def have_chemiscope() -> bool:
+    """Whether chemiscope is there."""
+    return find_spec("chemiscope") is not None
 
 
 def fit_figures(

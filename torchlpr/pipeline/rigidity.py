@@ -20,7 +20,7 @@ from torchlpr.extras import require
 from torchlpr.structures.io import read, write
 from torchlpr.structures.validation import validate
 
-__all__ = ["Report", "rigidity_run"]
+__all__ = ["Report", "check_output", "rigidity_run"]
 
 WEAKEST = 10
 
@@ -78,6 +78,11 @@ class Report:
             "rmse": self.prediction.rmse(),
             "lpr_by_species": table,
             "share_with_mu_fraction_over_0.9": self.blind,
+            "largest_energy_uncertainty": (
+                None
+                if self.prediction.local_uncertainty is None
+                else float(self.prediction.local_uncertainty.max())
+            ),
             "verdict": self.verdict,
         }
 
@@ -85,6 +90,12 @@ class Report:
         """The report as text."""
         rmse = self.prediction.rmse()
         error = "" if rmse is None else f"RMSE of the energy: {rmse:.3e} eV/atom\n"
+        sigma = self.prediction.local_uncertainty
+        if sigma is not None:
+            error += (
+                f"uncertainty of the energy of an atom: median {float(sigma.median()):.3e}, "
+                f"largest {float(sigma.max()):.3e} eV (calibrated)\n"
+            )
         return (
             f"{len(self.structures)} structures, {len(self.prediction.lpr)} atoms\n{error}"
             f"\nLPR in eV^-2 by species\n{self.by_species()}\n"
@@ -107,7 +118,8 @@ def rigidity_run(
     Args:
         run: folder that ``torchlpr fit`` wrote.
         structures: file of structures; energies are welcome but not needed.
-        out: extended XYZ file to write, with the arrays lpr, lpr_mu_fraction and local_energy.
+        out: extended XYZ file to write, with the arrays lpr, lpr_mu_fraction and
+            local_energy, and energy_uncertainty where the run is calibrated.
         chemiscope: chemiscope file to write as well.
         plot: figure to write as well: map and histogram of LPR.
         energy_key: name of the total energy in the file.
@@ -115,8 +127,8 @@ def rigidity_run(
     Returns:
         The report.
     """
-    _check_output(chemiscope, "chemiscope", (".json", ".json.gz"))
-    _check_output(plot, "matplotlib", (".png", ".pdf", ".svg"))
+    check_output(chemiscope, "chemiscope", (".json", ".json.gz"))
+    check_output(plot, "matplotlib", (".png", ".pdf", ".svg"))
     opened = load(run)
     frames = read(structures, energy_key)
     validate(frames, str(structures), types=opened.descriptor.types)
@@ -142,8 +154,17 @@ def rigidity_run(
     return report
 
 
-def _check_output(path: str | Path | None, package: str, endings: tuple[str, ...]) -> None:
-    """Refuse an output that cannot be written, before another one is."""
+def check_output(path: str | Path | None, package: str, endings: tuple[str, ...]) -> None:
+    """Refuse an output that cannot be written, before another one is.
+
+    Args:
+        path: the file, None for no output.
+        package: what writes it.
+        endings: what its name may end in.
+
+    Raises:
+        InputError: if it ends otherwise.
+    """
     if path is None:
         return
     require(package)

@@ -1,0 +1,48 @@
+"""``torchlpr fit``."""
+
+from __future__ import annotations
+
+import json
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from torchlpr.pipeline.config import FitConfig
+
+__all__ = ["Fit"]
+
+
+class Fit:
+    """Train a model on structures with energies and keep all that its rigidity needs.
+
+    Example: torchlpr fit --data.train train.xyz --model.kind kernel --out run
+    """
+
+    @staticmethod
+    def add_arguments(parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings")
+        parser.add_class_arguments(FitConfig, None, fail_untyped=False)
+        parser.add_argument("--out", default="run", help="folder of the run")
+        parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    @staticmethod
+    def run(settings: Namespace) -> None:
+        """Train and print the errors and the verdict."""
+        from torchlpr.pipeline.fit import fit_run
+
+        parts = {
+            name: settings[name]
+            for name in ("data", "descriptor", "model", "objective", "training")
+        }
+        run = fit_run(FitConfig(**parts), settings.out)
+        if settings.json:
+            print(json.dumps(run.metrics | {"stationarity": run.stationarity.as_dict()}))
+            return
+        for name in ("train", "validation", "test"):
+            if f"rmse_{name}" in run.metrics:
+                percent = run.metrics.get(f"percent_rmse_{name}")
+                share = "" if percent is None else f" ({percent:.1f} % of the spread)"
+                print(f"RMSE {name}: {run.metrics[f'rmse_{name}']:.3e} eV/atom{share}")
+        print(f"mu {run.metrics['mu']:.3e}, {run.metrics['rigidity_algorithm']}")
+        print(run.stationarity.sentence())
+        print(f"{settings.out} is ready for: torchlpr rigidity {settings.out} STRUCTURES")

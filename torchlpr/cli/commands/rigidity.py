@@ -1,0 +1,42 @@
+"""``torchlpr rigidity``."""
+
+from __future__ import annotations
+
+import json
+
+from jsonargparse import ArgumentParser, Namespace
+
+__all__ = ["RigidityOf"]
+
+
+class RigidityOf:
+    """Rigidity of every atom of some structures, from a run and without its training data.
+
+    Example: torchlpr rigidity run new.xyz --out new_lpr.xyz --plot new_lpr.png
+    """
+
+    @staticmethod
+    def add_arguments(parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("run", help="folder that torchlpr fit wrote")
+        parser.add_argument("structures", help="file of structures")
+        parser.add_argument("--out", required=True, help="extended XYZ file to write")
+        parser.add_argument("--chemiscope", default=None, help="chemiscope file to write")
+        parser.add_argument("--plot", default=None, help="figure to write: map and histogram")
+        parser.add_argument("--energy_key", default="energy", help="name of the energy")
+        parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    @staticmethod
+    def run(settings: Namespace) -> None:
+        """Evaluate and print quartiles and the weakest atoms."""
+        from torchlpr.pipeline.rigidity import rigidity_run
+
+        report = rigidity_run(
+            settings.run,
+            settings.structures,
+            settings.out,
+            settings.chemiscope,
+            settings.plot,
+            settings.energy_key,
+        )
+        print(json.dumps(report.as_dict()) if settings.json else report)

@@ -1,0 +1,54 @@
+"""From structures to what design works with: rows of candidates and gradients of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from torchlpr.curvature import energy_rows, gradient_chunks
+from torchlpr.errors import InputError
+from torchlpr.rigidity import Rigidity
+from torchlpr.structures.batch import AtomBatch
+
+__all__ = ["candidate_rows", "target_gradients"]
+
+
+def candidate_rows(rigidity: Rigidity, batches: Iterable[AtomBatch]) -> Tensor:
+    """Rows that structures would add to R, weighted as the run's loss weighs them.
+
+    A candidate has one row, its energy. Rows of forces, once the objective has them, go behind
+    it along the second dimension.
+
+    Args:
+        rigidity: model and objective.
+        batches: the candidates in parts, so that their features need not be held at once.
+
+    Returns:
+        Shape (candidates, 1, P), float64.
+    """
+    rows = [energy_rows(rigidity.model, batch, rigidity.objective) for batch in batches]
+    return torch.cat(rows).unsqueeze(1)
+
+
+def target_gradients(rigidity: Rigidity, batch: AtomBatch, atoms: Tensor | None = None) -> Tensor:
+    """Gradients of the atomic energies that matter.
+
+    Args:
+        rigidity: gives the model.
+        batch: the target structures.
+        atoms: which of their atoms, boolean, shape (atoms,); all if None.
+
+    Returns:
+        Shape (atoms chosen, P), float64.
+
+    Raises:
+        InputError: if no atom is chosen.
+    """
+    chosen = torch.ones(len(batch), dtype=torch.bool) if atoms is None else atoms
+    if not bool(chosen.any()):
+        raise InputError("no atom is marked as a target; mark at least one")
+    chosen = chosen.to(batch.types.device)
+    chunks = gradient_chunks(rigidity.model, batch)
+    return torch.cat([gradients[chosen[part]] for part, gradients in chunks])
