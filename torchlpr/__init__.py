@@ -1,6 +1,7 @@
 """Local prediction rigidity: which atomic energies does a training set pin down?"""
 
 from torchlpr.descriptors.soap import SOAP
+from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.export import load
 from torchlpr.models import (
@@ -27,6 +28,7 @@ __all__ = [
     "Objective",
     "Rigidity",
     "SparseKernelModel",
+    "SymmetryFunctions",
     "__version__",
     "fit",
     "load",

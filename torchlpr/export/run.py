@@ -12,7 +12,7 @@ import ase
 import torch
 from torch import Tensor
 
-import torchlpr.descriptors.soap as descriptors
+from torchlpr.descriptors.state import Descriptor, descriptor_state, load_descriptor
 from torchlpr.errors import InputError
 from torchlpr.models import CompositionBaseline
 from torchlpr.rigidity import Rigidity
@@ -76,7 +76,7 @@ class Run:
         versions: of the packages that made it.
     """
 
-    descriptor: descriptors.SOAP
+    descriptor: Descriptor
     baseline: CompositionBaseline
     rigidity: Rigidity
     stationarity: Stationarity
@@ -110,7 +110,7 @@ class Run:
             path: the checkpoint file.
         """
         content = {
-            "descriptor": self.descriptor.hypers(),
+            "descriptor": descriptor_state(self.descriptor),
             "baseline": {
                 "types": list(self.baseline.types),
                 "energies": self.baseline.energies.tolist(),
@@ -134,7 +134,7 @@ class Run:
         """
         content = read_document(path, "run")
         return cls(
-            descriptors.SOAP(**content["descriptor"]),
+            load_descriptor(content["descriptor"]),
             CompositionBaseline(**content["baseline"]),
             Rigidity.from_state(content["rigidity"]),
             Stationarity(**content["stationarity"]),
@@ -174,5 +174,5 @@ def package_versions() -> dict[str, str]:
     """Versions of what numbers depend on, by name."""
     from importlib.metadata import version
 
-    packages = ("torchlpr", "torch", "featomic", "ase", "numpy", "lightning")
+    packages = ("torchlpr", "torch", "featomic", "vesin", "ase", "numpy", "lightning")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
