@@ -11,7 +11,7 @@ from torchlpr.models import (
     SparseKernelModel,
 )
 from torchlpr.objective import Objective
-from torchlpr.rigidity import Rigidity, prediction_rigidity
+from torchlpr.rigidity import Rigidity, offset_rigidity, prediction_rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read, write
 from torchlpr.training import fit
@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "fit",
     "load",
+    "offset_rigidity",
     "prediction_rigidity",
     "read",
     "write",
