@@ -1,6 +1,7 @@
 """Local prediction rigidity: which atomic energies does a training set pin down?"""
 
 from torchlpr.descriptors.soap import SOAP
+from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.export import Calculator, load
 from torchlpr.models import (
@@ -10,7 +11,7 @@ from torchlpr.models import (
     SparseKernelModel,
 )
 from torchlpr.objective import Objective
-from torchlpr.rigidity import Rigidity, prediction_rigidity
+from torchlpr.rigidity import Rigidity, offset_rigidity, prediction_rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read, write
 from torchlpr.training import fit
@@ -28,9 +29,11 @@ __all__ = [
     "Objective",
     "Rigidity",
     "SparseKernelModel",
+    "SymmetryFunctions",
     "__version__",
     "fit",
     "load",
+    "offset_rigidity",
     "prediction_rigidity",
     "read",
     "write",

@@ -16,7 +16,6 @@ from typing import Any
 import ase
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,9 +27,9 @@ from torchlpr.descriptors.hypers import (
     check_scaling,
     featomic_hypers,
 )
+from torchlpr.descriptors.structures import as_batch, checked
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.io import energy_of
 from torchlpr.structures.species import normalise_types
 
 __all__ = ["SOAP"]
@@ -139,18 +138,8 @@ class SOAP:
             InputError: if a structure is empty, of mixed pbc, of a species not in ``types``, or
                 if the features do not fit into the memory of the machine.
         """
-        structures = _checked(structures, self.types)
-        counts = torch.tensor([len(atoms) for atoms in structures])
-        energies = [energy_of(atoms) for atoms in structures]
-        labelled = [energy for energy in energies if energy is not None]
-        return AtomBatch(
-            self._features(structures, progress),
-            torch.from_numpy(np.concatenate([atoms.numbers for atoms in structures])).long(),
-            torch.arange(len(structures)).repeat_interleave(counts),
-            torch.tensor(labelled, dtype=torch.float64)
-            if len(labelled) == len(structures)
-            else None,
-        )
+        structures = checked(structures, self.types, "SOAP")
+        return as_batch(self._features(structures, progress), structures)
 
     def _features(self, structures: list[ase.Atoms], progress: bool | None) -> Tensor:
         """Features from the cache if it has them, else computed and kept."""
@@ -198,41 +187,6 @@ class SOAP:
             system, atom = np.asarray(values.samples.values).T
             rows = first_row[system] - first_row[0] + atom
             out[rows, pair * width : (pair + 1) * width] = values.values
-
-
-def _checked(structures: Sequence[ase.Atoms] | ase.Atoms, types: Sequence[int]) -> list[ase.Atoms]:
-    """Refuse structures that featomic would panic at or silently get wrong."""
-    if isinstance(structures, ase.Atoms):
-        raise InputError("SOAP takes a list of structures; write soap([atoms])")
-    if not len(structures):
-        raise InputError("there are no structures to describe")
-    known = ", ".join(chemical_symbols[z] for z in types)
-    for index, atoms in enumerate(structures):
-        if foreign := sorted(set(atoms.numbers.tolist()) - set(types)):
-            names = ", ".join(chemical_symbols[z] for z in foreign)
-            raise InputError(
-                f"structure {index} holds {names}, but the SOAP has types {known}; add it to types"
-            )
-        if problem := _problem(atoms):
-            raise InputError(f"structure {index} {problem}")
-    return list(structures)
-
-
-def _problem(atoms: ase.Atoms) -> str:
-    """What is wrong with the geometry of a structure, if anything."""
-    if not len(atoms):
-        return "has no atoms; remove it"
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        return "has positions or a cell that are not finite"
-    if atoms.pbc.any():
-        if not atoms.pbc.all():
-            return (
-                f"is periodic in some directions only (pbc={atoms.pbc.tolist()}); "
-                "set pbc=True and leave more vacuum than the cutoff"
-            )
-        if abs(atoms.cell.volume) <= 1e-6 * np.prod(atoms.cell.lengths()):
-            return "is periodic, but its cell has no volume; set the cell, or pbc=False"
-    return ""
 
 
 def _plain(atoms: ase.Atoms) -> ase.Atoms:

@@ -15,7 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from torchlpr.calibration import atom_groups
-from torchlpr.descriptors.soap_gradients import soap_gradients
+from torchlpr.descriptors.gradients import feature_gradients
 from torchlpr.errors import InputError
 from torchlpr.export.run import Run, load
 from torchlpr.structures.batch import AtomBatch
@@ -95,7 +95,7 @@ class Calculator(AseCalculator):
         positions = torch.zeros(len(structure), 3, dtype=torch.float64)
         strain = torch.zeros(3, 3, dtype=torch.float64)
         features, energies = [], []
-        for part in soap_gradients(self.run.descriptor, structure):
+        for part in feature_gradients(self.run.descriptor, structure):
             x = part.features.clone().requires_grad_(True)
             local = self._energies(x, types[part.atoms])
             (sensitivity,) = torch.autograd.grad(local.sum(), x)

@@ -12,8 +12,8 @@ import ase
 import torch
 from torch import Tensor
 
-import torchlpr.descriptors.soap as descriptors
 from torchlpr.calibration import Calibration, atom_groups, structure_groups
+from torchlpr.descriptors.state import Descriptor, descriptor_state, load_descriptor
 from torchlpr.errors import InputError
 from torchlpr.models import CompositionBaseline
 from torchlpr.rigidity import Rigidity
@@ -87,7 +87,7 @@ class Run:
         calibration: scale of its uncertainties, None as long as there is none.
     """
 
-    descriptor: descriptors.SOAP
+    descriptor: Descriptor
     baseline: CompositionBaseline
     rigidity: Rigidity
     stationarity: Stationarity
@@ -133,7 +133,7 @@ class Run:
             path: the checkpoint file.
         """
         content = {
-            "descriptor": self.descriptor.hypers(),
+            "descriptor": descriptor_state(self.descriptor),
             "baseline": {
                 "types": list(self.baseline.types),
                 "energies": self.baseline.energies.tolist(),
@@ -159,7 +159,7 @@ class Run:
         content = read_document(path, "run")
         calibration = content.get("calibration")  # runs of before there was any have none
         return cls(
-            descriptors.SOAP(**content["descriptor"]),
+            load_descriptor(content["descriptor"]),
             CompositionBaseline(**content["baseline"]),
             Rigidity.from_state(content["rigidity"]),
             Stationarity(**content["stationarity"]),
@@ -215,5 +215,5 @@ def package_versions() -> dict[str, str]:
     """Versions of what numbers depend on, by name."""
     from importlib.metadata import version
 
-    packages = ("torchlpr", "torch", "featomic", "ase", "numpy", "lightning")
+    packages = ("torchlpr", "torch", "featomic", "vesin", "ase", "numpy", "lightning")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

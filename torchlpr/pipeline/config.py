@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from torchlpr.descriptors.symmetry_parameters import Style
 from torchlpr.errors import InputError
 
 __all__ = [
@@ -15,6 +16,11 @@ __all__ = [
     "ObjectiveConfig",
     "TrainingConfig",
 ]
+
+_OF_SOAP = (
+    "max_radial", "max_angular", "width", "smoothing", "radial_scaling", "normalize", "cache",
+)  # fmt: skip
+_OF_SYMMETRY = ("n_radial", "n_angular", "style", "scaling")
 
 
 @dataclass
@@ -43,9 +49,10 @@ class DataConfig:
 
 @dataclass
 class DescriptorConfig:
-    """The SOAP power spectrum, in featomic's terms.
+    """SOAP power spectrum, in featomic's terms, or symmetry functions.
 
     Attributes:
+        kind: soap or symmetry-functions.
         cutoff: radius of an environment in Å.
         max_radial: largest radial index; 7 gives 8 functions.
         max_angular: largest angular momentum.
@@ -55,8 +62,14 @@ class DescriptorConfig:
         radial_scaling: exponent, rate and scale of the weight of distant neighbours, or null.
         normalize: scale the vector of each atom to unit norm.
         cache: folder that keeps features between runs, null for none.
+        n_radial: G2 symmetry functions for each species.
+        n_angular: values of eta of the G4, each with zeta 1, 4 and 16 and both signs of lambda.
+        style: rule for the G2, of Imbalzano et al. 2018 or Gastegger et al. 2018.
+        scaling: of the symmetry functions on the training set: range for [-1, 1], standard for
+            unit variance, or none.
     """
 
+    kind: Literal["soap", "symmetry-functions"] = "soap"
     cutoff: float = 5.0
     max_radial: int = 7
     max_angular: int = 6
@@ -66,6 +79,21 @@ class DescriptorConfig:
     radial_scaling: dict[str, float] | None = None
     normalize: bool = True
     cache: str | None = None
+    n_radial: int = 8
+    n_angular: int = 2
+    style: Style = "gastegger-shifted"
+    scaling: Literal["range", "standard", "none"] = "range"
+
+    def __post_init__(self) -> None:
+        """Refuse a setting that belongs to the other kind: it would do nothing."""
+        foreign = _OF_SYMMETRY if self.kind == "soap" else _OF_SOAP
+        default = {f.name: f.default for f in fields(self)}
+        if given := [name for name in foreign if getattr(self, name) != default[name]]:
+            other = "symmetry-functions" if self.kind == "soap" else "soap"
+            raise InputError(
+                f"descriptor.{given[0]} is a setting of {other}, but descriptor.kind is "
+                f"{self.kind}; remove one of the two"
+            )
 
 
 @dataclass

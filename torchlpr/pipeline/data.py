@@ -9,6 +9,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from torchlpr.descriptors.soap import SOAP
+from torchlpr.descriptors.state import Descriptor
+from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.pipeline.config import DataConfig, DescriptorConfig
 from torchlpr.structures.batch import AtomBatch
@@ -57,33 +59,43 @@ def read_parts(config: DataConfig) -> Parts:
     return Parts(**parts)
 
 
-def describe(parts: Parts, config: DescriptorConfig) -> tuple[SOAP, dict[str, AtomBatch]]:
+def describe(parts: Parts, config: DescriptorConfig) -> tuple[Descriptor, dict[str, AtomBatch]]:
     """Features of every part that is not empty.
 
     Args:
         parts: the structures.
-        config: the descriptor's settings; its types default to those of the training part.
+        config: the descriptor's settings; its types default to those of the training part, on
+            which symmetry functions are scaled.
 
     Returns:
         The descriptor, and batches by the names train, validation and test.
     """
-    known = config.types or _symbols(parts.train)
-    soap = SOAP(
+    descriptor = _descriptor(config, config.types or _symbols(parts.train))
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    for name, structures in named.items():
+        if structures:
+            validate(structures, f"the {name} set", types=descriptor.types)
+    if isinstance(descriptor, SymmetryFunctions) and config.scaling != "none":
+        descriptor = descriptor.scaled(parts.train, config.scaling)
+    return descriptor, {name: descriptor(part) for name, part in named.items() if part}
+
+
+def _descriptor(config: DescriptorConfig, types: list[str]) -> Descriptor:
+    if config.kind == "symmetry-functions":
+        return SymmetryFunctions.standard(
+            config.cutoff, types, config.n_radial, config.n_angular, style=config.style
+        )
+    return SOAP(
         cutoff=config.cutoff,
         max_radial=config.max_radial,
         max_angular=config.max_angular,
         width=config.width,
         smoothing=config.smoothing,
-        types=known,
+        types=types,
         radial_scaling=config.radial_scaling,
         normalize=config.normalize,
         cache=config.cache,
     )
-    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
-    for name, structures in named.items():
-        if structures:
-            validate(structures, f"the {name} set", types=soap.types)
-    return soap, {name: soap(part) for name, part in named.items() if part}
 
 
 def _read(config: DataConfig, path: str) -> list[Atoms]:

@@ -65,11 +65,11 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
     clock = _Clock()
     parts = read_parts(config.data)
     clock.lap("read")
-    soap, batches = describe(parts, config.descriptor)
+    descriptor, batches = describe(parts, config.descriptor)
     clock.lap("features")
-    baseline = CompositionBaseline.fit(batches["train"], soap.types)
+    baseline = CompositionBaseline.fit(batches["train"], descriptor.types)
     batches = {name: baseline.subtract(batch) for name, batch in batches.items()}
-    model = build_model(config.model, batches["train"], soap.types, config.training.float32)
+    model = build_model(config.model, batches["train"], descriptor.types, config.training.float32)
     result, objective, search = _minimise(config, model, batches, folder / "training", progress)
     clock.lap("training")
     rigidity = Rigidity(model, batches["train"], objective)
@@ -87,7 +87,7 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
         "lpr_of": "test" if "test" in batches else "train",
         "seconds": clock.laps,
     }
-    run = Run(soap, baseline, rigidity, result.stationarity, metrics)
+    run = Run(descriptor, baseline, rigidity, result.stationarity, metrics)
     fit_figures(folder, run, batches, result, search)
     summary = metrics | {
         "stationarity": result.stationarity.as_dict(),
