@@ -1,5 +1,6 @@
 """Local prediction rigidity: which atomic energies does a training set pin down?"""
 
+from torchlpr.committee import Committee
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.errors import InputError
 from torchlpr.export import load
@@ -21,6 +22,7 @@ __all__ = [
     "SOAP",
     "AtomBatch",
     "BehlerParrinelloMLP",
+    "Committee",
     "CompositionBaseline",
     "InputError",
     "LinearModel",
