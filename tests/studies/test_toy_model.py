@@ -79,7 +79,7 @@ def test_the_command_fails_where_a_claim_does(monkeypatch, tmp_path, capsys) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nothing"], "there is no study 'nothing'; there are toy_model"),
+        (["nothing"], "there is no study 'nothing'; there are toy_model, single_environments"),
         (["toy_model", "--config", "absent.yaml"], "cannot read the settings in absent.yaml"),
         (["toy_model", "--config", "bad.yaml"], "has ['mo'], which is no setting; there are seed"),
     ],

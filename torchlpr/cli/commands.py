@@ -125,7 +125,7 @@ class Study:
     @staticmethod
     def add_arguments(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("name", help="which one: toy_model")
+        parser.add_argument("name", help="which one: toy_model or single_environments")
         parser.add_argument("--out", default=None, help="folder, by default the name")
         parser.add_argument("--config", default=None, help="YAML file of the study's settings")
         parser.add_argument("--quick", action="store_true", help="small, within two minutes")

@@ -17,7 +17,10 @@ from torchlpr.studies.report import StudyReport
 __all__ = ["STUDIES", "read_settings", "run_study"]
 
 # module that holds each study: a dataclass Settings and run(settings, folder, quick) -> StudyReport
-STUDIES: dict[str, str] = {"toy_model": "torchlpr.studies.toy_model"}
+STUDIES: dict[str, str] = {
+    "toy_model": "torchlpr.studies.toy_model",
+    "single_environments": "torchlpr.studies.single_environments",
+}
 
 
 def run_study(
