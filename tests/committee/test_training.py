@@ -11,6 +11,7 @@ from tests.training import dense
 from torchlpr import AtomBatch, Committee, InputError, LinearModel, Objective, fit
 from torchlpr.committee.adam import adam_members
 from torchlpr.committee.forward import member_energies, vmap_energies
+from torchlpr.committee.levenberg_marquardt import gradients
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.committee.tasks import MemberTasks, draw_tasks
 from torchlpr.training import AdamSettings, LMSettings
@@ -136,6 +137,25 @@ def test_a_sampled_network_is_at_the_minimum_of_its_own_loss() -> None:
     assert committee.facts["relative_gradient"] <= 1e-6
     starts = {tuple(w[:3].tolist()) for w in committee.weights}
     assert len(starts) == 3
+
+
+@pytest.mark.parametrize("atoms", [1, 7, 1000])
+@pytest.mark.parametrize("name", ["mlp two species", "linear"])
+def test_blocks_of_structures_add_up(name: str, atoms: int, monkeypatch) -> None:
+    monkeypatch.setattr("torchlpr.committee.stacked.BLOCK_ATOMS", atoms)
+    types, build = MODELS[name]
+    given = make_batch(9, types)
+    order = torch.randperm(len(given), generator=torch.Generator().manual_seed(1))
+    batch = AtomBatch(
+        given.features[order], given.types[order], given.structure[order], given.energies
+    )
+    model = build()
+    tasks = subsample_tasks(model, batch, 3, 6)
+    stack = StackedLoss(model, batch, OBJECTIVE, tasks)
+    w = torch.from_numpy(np.random.default_rng(0).normal(size=tasks.centres.shape))
+    losses, gradient = stack.value_and_gradient(w)
+    np.testing.assert_allclose(losses, stack.losses(w), rtol=1e-12)
+    np.testing.assert_allclose(gradient, gradients(stack, w), rtol=1e-9, atol=1e-12)
 
 
 def test_equal_columns_are_folded_without_a_change() -> None:

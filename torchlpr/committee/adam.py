@@ -69,24 +69,22 @@ def adam_members(
             f"a committee trains on full batches, not on batches of {settings.batch_size}; "
             "leave batch_size out"
         )
-    weights = weights.detach().clone().requires_grad_(True)
+    weights = weights.detach().clone()
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
-    plateau = _Plateau(settings, weights[:, 0].detach())
+    plateau = _Plateau(settings, weights[:, 0])
     with tqdm(range(1, settings.epochs + 1), desc="committee", disable=not progress) as bar:
         for epoch in bar:
-            losses = stack.losses(weights)
+            losses, gradient = stack.value_and_gradient(weights)
             if not bool(torch.isfinite(losses).all()):
                 raise FloatingPointError(
                     f"the loss of member {int((~torch.isfinite(losses)).nonzero()[0])} is not "
                     f"finite in epoch {epoch}; lower the learning rate (lr is {settings.lr})"
                 )
-            (gradient,) = torch.autograd.grad(losses.sum(), weights)
-            with torch.no_grad():
-                first.lerp_(gradient, 1 - BETAS[0])
-                second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-                size = (second / (1 - BETAS[1] ** epoch)).sqrt_().add_(EPSILON)
-                rate = plateau.rate.unsqueeze(1) / (1 - BETAS[0] ** epoch)
-                weights -= rate * first / size
-            plateau.step(losses.detach())
-            bar.set_postfix(loss=f"{float(losses.detach().max()):.3e}", refresh=False)
-    return weights.detach()
+            first.lerp_(gradient, 1 - BETAS[0])
+            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            size = (second / (1 - BETAS[1] ** epoch)).sqrt_().add_(EPSILON)
+            rate = plateau.rate.unsqueeze(1) / (1 - BETAS[0] ** epoch)
+            weights -= rate * first / size
+            plateau.step(losses)
+            bar.set_postfix(loss=f"{float(losses.max()):.3e}", refresh=False)
+    return weights
