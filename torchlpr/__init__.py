@@ -1,5 +1,6 @@
 """Local prediction rigidity: which atomic energies does a training set pin down?"""
 
+from torchlpr.committee import Committee
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
@@ -23,6 +24,7 @@ __all__ = [
     "AtomBatch",
     "BehlerParrinelloMLP",
     "Calculator",
+    "Committee",
     "CompositionBaseline",
     "InputError",
     "LinearModel",

@@ -12,6 +12,7 @@ from torchlpr.cli.commands.demo import Demo
 from torchlpr.cli.commands.design import DesignOf
 from torchlpr.cli.commands.fit import Fit
 from torchlpr.cli.commands.rigidity import RigidityOf
+from torchlpr.cli.commands.study import Study
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -34,5 +35,6 @@ COMMANDS: dict[str, type[Command]] = {
     "rigidity": RigidityOf,
     "design": DesignOf,
     "calibrate": Calibrate,
+    "study": Study,
     "bench": Bench,
 }

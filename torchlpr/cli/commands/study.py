@@ -1,0 +1,32 @@
+"""``torchlpr study``."""
+
+from __future__ import annotations
+
+from jsonargparse import ArgumentParser, Namespace
+
+__all__ = ["Study"]
+
+
+class Study:
+    """Run a study of the rigidity papers: figures, their numbers as CSV, and its verdict.
+
+    Example: torchlpr study toy_model --out toy_model
+    """
+
+    @staticmethod
+    def add_arguments(parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("name", help="which one: toy_model or single_environments")
+        parser.add_argument("--out", default=None, help="folder, by default the name")
+        parser.add_argument("--config", default=None, help="YAML file of the study's settings")
+        parser.add_argument("--quick", action="store_true", help="small, within two minutes")
+
+    @staticmethod
+    def run(settings: Namespace) -> None:
+        """Run and print every claim; a claim that fails makes the exit code 1."""
+        from torchlpr.studies import run_study
+
+        report = run_study(settings.name, settings.out, settings.config, settings.quick)
+        print(report)
+        if not report.holds:
+            raise SystemExit(1)
