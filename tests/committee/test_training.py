@@ -106,13 +106,13 @@ def test_levenberg_marquardt_together_is_alone(name: str, structures: int) -> No
     size = structures * 3 // 4
     committee = Committee.train(
         model, batch, OBJECTIVE, 3, "subsample", fraction=size / structures, seed=3,
-        start="model", optimizer="lm", lm_settings=LMSettings(12, 1e-9), progress=False,
+        start="model", optimizer="lm", lm_settings=LMSettings(12, 1e-9, 0), progress=False,
     )  # fmt: skip
     tasks = subsample_tasks(model, batch, 3, size)
     for kept, weights in zip(tasks.kept, committee.weights, strict=True):
         alone = build()
         own = batch.select(kept.nonzero().squeeze(1))
-        fit(alone, own, OBJECTIVE, "lm", lm_settings=LMSettings(12, 1e-9), progress=False)
+        fit(alone, own, OBJECTIVE, "lm", lm_settings=LMSettings(12, 1e-9, 0), progress=False)
         np.testing.assert_allclose(weights, dense.flat(alone), rtol=0, atol=1e-7)
 
 

@@ -45,7 +45,9 @@ def test_what_a_fit_leaves_behind(
     expected = set(ALWAYS)
     if kind == "mlp":
         expected |= {"learning.png"}
-        folders = ["training/mu-0.001/", "training/mu-1e-05/"] if mu == "auto" else ["training/"]
+        folders = ["training/"]
+            if mu == "auto":
+                folders = [f"training/{name}/" for name in ("mu-0.001", "mu-1e-05", "minimum")]
         expected |= {
             f"{folder}{name}" for folder in folders for name in ("steps.csv", "training.lm")
         }

@@ -120,7 +120,7 @@ class Committee:
                 the ``model`` for all (then members stay in its valley, which is what its
                 rigidity describes).
             settings: of Adam.
-            lm_settings: of Levenberg-Marquardt.
+            lm_settings: of Levenberg-Marquardt; members take no Newton steps.
             progress: whether to show a bar.
 
         Returns:

@@ -55,7 +55,7 @@ def train_members(
         optimizer: what to train with.
         start: "fresh" or "model".
         settings: of Adam.
-        lm_settings: of Levenberg-Marquardt.
+        lm_settings: of Levenberg-Marquardt; members take no Newton steps.
         progress: whether to show a bar.
 
     Returns:

@@ -44,6 +44,7 @@ class SplineSettings:
         l2: weight of |w|^2 beside the mean squared error of the sums over ``terms``.
         deviation: standard deviation of the initial weights, normal, cut at two deviations.
         steps: Levenberg-Marquardt steps at most.
+        newton_steps: Newton steps at most.
         tolerance: gradient norm relative to mu |w| at which they stop.
     """
 
@@ -57,6 +58,7 @@ class SplineSettings:
     l2: float = 1e-6
     deviation: float = 0.3
     steps: int = 400
+    newton_steps: int = 500
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -162,7 +164,7 @@ def spline_fit(size: int, seed: int, settings: SplineSettings | None = None) -> 
     _start(model, chosen.deviation, generator)
     # mean_A (sum_A/terms)^2 + l2 |w|^2, times size/2, is the half convention with this mu
     objective = Objective(mu=size * chosen.l2)
-    lm = LMSettings(chosen.steps, chosen.tolerance)
+    lm = LMSettings(chosen.steps, chosen.tolerance, chosen.newton_steps)
     result = fit(model, train, objective, "lm", lm_settings=lm, progress=False)
     x = encode.grid(GRID)
     grid = encode(x[:, None])
