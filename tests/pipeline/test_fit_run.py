@@ -46,8 +46,8 @@ def test_what_a_fit_leaves_behind(
     if kind == "mlp":
         expected |= {"learning.png"}
         folders = ["training/"]
-            if mu == "auto":
-                folders = [f"training/{name}/" for name in ("mu-0.001", "mu-1e-05", "minimum")]
+        if mu == "auto":
+            folders = [f"training/{name}/" for name in ("mu-0.001", "mu-1e-05", "minimum")]
         expected |= {
             f"{folder}{name}" for folder in folders for name in ("steps.csv", "training.lm")
         }
@@ -84,7 +84,8 @@ def test_what_a_fit_leaves_behind(
         assert [row["mu"] for row in table] == [1e-3, 1e-5]
         best = min(table, key=lambda row: row["rmse_validation"])
         assert summary["mu"] == best["mu"]
-        assert summary["rmse_validation"] == pytest.approx(best["rmse_validation"], rel=1e-9)
+        if kind != "mlp":  # a network goes on from the best of the table to its minimum
+            assert summary["rmse_validation"] == pytest.approx(best["rmse_validation"], rel=1e-9)
     else:
         assert summary["grid_search"] is None
     shown = capsys.readouterr().out

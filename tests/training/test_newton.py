@@ -84,3 +84,10 @@ def test_steps_are_bounded() -> None:
     newton(problem, state, LMSettings(newton_steps=3), progress=False)
     assert [row[0] for row in state.history] == [0, 1, 2]
     np.testing.assert_array_equal(dense.flat(model), state.weights)
+
+
+def test_a_loss_that_is_not_finite_is_said_at_once() -> None:
+    batch = make_batch(6, ONE)
+    huge = AtomBatch(batch.features, batch.types, batch.structure, 1e200 * batch.labels())
+    with pytest.raises(FloatingPointError, match="the loss is inf; look at energies and features"):
+        fit(mlp(ONE)(), huge, Objective(mu=1e-3), "lm", progress=False)

@@ -87,7 +87,7 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
             _by_loss(problem, here, state, factor, step)
             return
         # the loss cannot tell any more, but the gradient can
-        trial = _corrected(problem, here, factor, state.weights, step.step)[-1]
+        trial, _ = _corrected(problem, here, factor, state.weights, step.step)[-1]
         gradient = problem.linearise(trial).gradient
         if float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2:
             state.weights = trial
@@ -117,12 +117,11 @@ def _by_loss(
 ) -> None:
     """Take the step if the loss falls as promised, and adapt the radius."""
     trials = _corrected(problem, here, factor, state.weights, step.step)
-    losses = [problem.loss(trial) for trial in trials]
-    lowest = min(losses)
+    best, lowest = min(trials, key=lambda trial: trial[1])
     gain = (here.loss - lowest) / step.predicted
     if gain > ACCEPT:
-        state.weights = trials[losses.index(lowest)]
-    if not gain >= POOR:  # NaN included
+        state.weights = best
+    if gain < POOR:
         state.radius *= SHRINK
     elif gain > GOOD and step.ended != "converged":
         state.radius *= EXPAND
@@ -130,11 +129,14 @@ def _by_loss(
 
 def _corrected(
     problem: Problem, here: Linearisation, factor: Factor, weights: Tensor, step: Tensor
-) -> list[Tensor]:
-    """The weights after a step, and after each correction of the residuals."""
+) -> list[tuple[Tensor, float]]:
+    """Weights and loss after a step, and after each correction of the residuals."""
     promised = here.residuals + here.rows @ step
-    trials = [weights + step]
-    for _ in range(CORRECTIONS):
-        error = problem.residuals(trials[-1]) - promised
-        trials.append(trials[-1] - solve_vector(factor, error @ here.rows))
-    return trials
+    trial, trials = weights + step, list[tuple[Tensor, float]]()
+    while True:
+        residuals = problem.residuals(trial)
+        loss = problem.value(residuals, trial)
+        trials.append((trial, loss if math.isfinite(loss) else math.inf))
+        if len(trials) > CORRECTIONS:
+            return trials
+        trial = trial - solve_vector(factor, (residuals - promised) @ here.rows)

@@ -66,14 +66,33 @@ class Problem:
 
     def loss(self, weights: Tensor) -> float:
         """Value of the objective."""
-        return self._loss(self.residuals(weights), weights)
+        return self.value(self.residuals(weights), weights)
+
+    def value(self, residuals: Tensor, weights: Tensor) -> float:
+        """The objective, from residuals that are known."""
+        return float(self.objective.data_loss(residuals) + self.objective.penalty([weights]))
 
     def linearise(self, weights: Tensor) -> Linearisation:
-        """Loss, residuals, rows and gradient at these weights."""
+        """Loss, residuals, rows and gradient at these weights.
+
+        Args:
+            weights: shape (P,).
+
+        Returns:
+            The linearisation.
+
+        Raises:
+            FloatingPointError: if the loss is not finite.
+        """
         residuals = self.residuals(weights)
+        loss = self.value(residuals, weights)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss}; look at energies and features, or start from other weights"
+            )
         rows = energy_rows(self.model, self.batch, self.objective)
         gradient = residuals @ rows + self.mu * weights
-        return Linearisation(self._loss(residuals, weights), residuals, rows, gradient)
+        return Linearisation(loss, residuals, rows, gradient)
 
     def derivatives(self, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Gradient, and products with the full Hessian R^T R + sum_A r_A d2r_A/dw2 + mu I.
@@ -118,6 +137,3 @@ class Problem:
     def _residuals(self) -> Tensor:
         local = self.model(self.batch.features, self.batch.types)
         return self.objective.residuals(local, self.batch.structure, self.counts, self.labels)
-
-    def _loss(self, residuals: Tensor, weights: Tensor) -> float:
-        return float(self.objective.data_loss(residuals) + self.objective.penalty([weights]))
