@@ -2,12 +2,15 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
-from tests.cases import MODELS, Case, make_batch
+from tests.cases import FEATURES, MODELS, Case, make_batch
 from tests.oracles import autograd_loops
+from torchlpr import AtomBatch
 from torchlpr.curvature import energy_rows, structure_gradients
+from torchlpr.curvature.generic_sums import generic_sums
 from torchlpr.objective import Objective
 
 
@@ -76,3 +79,20 @@ def test_structures_may_be_interleaved() -> None:
         rtol=1e-13,
         atol=0,
     )
+
+
+@pytest.mark.parametrize("size", [None, 1, 2])
+@pytest.mark.parametrize("name", ["mlp two species", "mlp bias silu two species"])
+def test_a_foreign_module_by_structures(name: str, size: int | None) -> None:
+    """Structures of several sizes, orders of species, and atoms in any order in the batch."""
+    types, build = MODELS[name]
+    model = build()
+    rng = np.random.default_rng(3)
+    sizes = [1, 2, 2, 3, 3, 3, 5, 2, 1]
+    structure = torch.from_numpy(rng.permutation(np.repeat(np.arange(9), sizes)))
+    z = torch.from_numpy(rng.choice(types, len(structure)))
+    features = torch.from_numpy(rng.normal(size=(len(structure), FEATURES)))
+    batch = AtomBatch(features, z, structure)
+    expected = autograd_loops.structure_rows(model, features, z, structure, torch.ones(9).double())
+    found = generic_sums(model, batch, size=size)
+    np.testing.assert_allclose(found, expected.detach(), rtol=0, atol=1e-12 * expected.abs().max())

@@ -30,7 +30,9 @@ __all__ = [
     "split_parameters",
 ]
 
-CHUNK_BYTES = 256 * 2**20  # large enough for GEMM speed, small beside any machine's memory
+# enough for GEMM at full speed, and less than the 32 MiB beyond which the allocator of the C
+# library asks the kernel for fresh pages every time
+CHUNK_BYTES = 30 * 2**20
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -163,7 +165,7 @@ def gradient_chunks(
     Args:
         model: maps (features, types) to atomic energies.
         batch: the atoms.
-        size: atoms a chunk, by default what fits into 256 MiB.
+        size: atoms a chunk, by default what fits into 30 MiB.
         subset: the weights to differentiate by, None for all.
 
     Yields:

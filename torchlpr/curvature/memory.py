@@ -9,6 +9,7 @@ import torch
 
 from torchlpr.curvature.factor import Factor
 from torchlpr.curvature.free_memory import format_bytes, memory_limit
+from torchlpr.curvature.gradients import CHUNK_BYTES
 from torchlpr.errors import InputError
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "shapes_that_fit",
 ]
 
-CHUNK_BYTES = 256 * 2**20  # of gradients: large enough for GEMM, small beside most machines
 LIBRARIES = 32 * 2**20  # buffers of BLAS and LAPACK, and pages that the allocator keeps
 ShapeName = Literal["row", "parameter"]
 NAMES: dict[ShapeName, str] = {"row": "row space", "parameter": "parameter space"}
@@ -73,7 +73,7 @@ def predict_memory(
         step = max(m, 1024)
         algebra = max(4 * m * m, min(8 * m * m, 4 * m * step) + m * step)
         rows = made * (3 * p + m + 2 * made)
-        gradients = asked * (5 * p + 4 * m)
+        gradients = asked * (3 * p + 4 * m)
         decomposition = 3 * m * p + 8 * rank * rank
     else:
         held, algebra = p * p, 6 * p * p
@@ -86,7 +86,7 @@ def predict_memory(
 
 
 def evaluation_chunk(shape: ShapeName, n_rows: int, n_parameters: int, limit: int) -> int:
-    """Gradients at a time that fit, at most 256 MiB of them.
+    """Gradients at a time that fit, at most 30 MiB of them.
 
     Args:
         shape: "row" or "parameter".
@@ -109,7 +109,7 @@ def fitting_chunk(
     """Gradients at a time with a factor that is there already.
 
     Args:
-        factor: in row space or parameter space; any other gets 256 MiB of gradients.
+        factor: in row space or parameter space; any other gets 30 MiB of gradients.
         n_atoms: atoms to evaluate.
         limit: bytes with the factor, or None for three quarters of what is free beside it.
         device: where the work is done.

@@ -71,16 +71,27 @@ class RowSpace:
         half = torch.linalg.solve_triangular(self._triangle, right, upper=True, left=False)
         return torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
 
+    def _weighted(self, vectors: Tensor) -> Tensor:
+        """R diag(1/mu) v of each vector, shape (k, P) to (k, M)."""
+        if self.mu.ndim:
+            return (vectors / self.mu) @ self._rows.mT
+        return (vectors @ self._rows.mT).div_(self.mu)  # no copy of the vectors
+
+    def _norm(self, vectors: Tensor) -> Tensor:
+        """v^T diag(1/mu) v of each vector, shape (k, P) to (k,)."""
+        if self.mu.ndim:
+            return (vectors.square() / self.mu).sum(1)
+        return torch.linalg.vector_norm(vectors, dim=1).square() / self.mu
+
     def _project(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """The pair alpha (k, M) and the residual r = g - R^T alpha (k, P)."""
-        alpha = self._solve_gram((gradients / self.mu) @ self._rows.mT)
+        alpha = self._solve_gram(self._weighted(gradients))
         residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         if self.condition <= REFINE_LIMIT:
             return alpha, residual
         for _ in range(MAX_REFINEMENTS):
-            weighted = residual / self.mu
-            error = weighted @ self._rows.mT - alpha
-            value = (residual * weighted).sum(1) + alpha.square().sum(1)
+            error = self._weighted(residual) - alpha
+            value = self._norm(residual) + alpha.square().sum(1)
             if bool((error.square().sum(1) <= RELATIVE_ERROR * value).all()):
                 return alpha, residual
             alpha = alpha + self._solve_gram(error)
@@ -97,7 +108,7 @@ class RowSpace:
             Values and regulariser shares, shape (K,) each.
         """
         alpha, residual = self._project(gradients)
-        regulariser = (residual.square() / self.mu).sum(1)
+        regulariser = self._norm(residual)
         return QuadraticForm(regulariser + alpha.square().sum(1), regulariser)
 
     def solve(self, vectors: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from torchlpr.curvature.generic_sums import generic_sums
 from torchlpr.curvature.gradients import check_parameters, gradient_chunks, parameter_count
 from torchlpr.curvature.layered import layered_sums
 from torchlpr.curvature.subsets import Subset
-from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.models import BehlerParrinelloMLP, LinearInParameters
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 
@@ -39,6 +40,8 @@ def structure_gradients(
     check_parameters(model, batch.features)
     if isinstance(model, BehlerParrinelloMLP):
         return layered_sums(model, batch, subset).mul_(scale.unsqueeze(1))
+    if not isinstance(model, LinearInParameters):
+        return generic_sums(model, batch, subset, size).mul_(scale.unsqueeze(1))
     rows = torch.zeros(
         batch.n_structures,
         parameter_count(model) if subset is None else len(subset),
