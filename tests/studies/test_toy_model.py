@@ -79,7 +79,10 @@ def test_the_command_fails_where_a_claim_does(monkeypatch, tmp_path, capsys) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nothing"], "there is no study 'nothing'; there are toy_model, single_environments"),
+        (
+            ["nothing"],
+            f"there is no study 'nothing'; there are {', '.join(STUDIES)}",
+        ),
         (["toy_model", "--config", "absent.yaml"], "cannot read the settings in absent.yaml"),
         (["toy_model", "--config", "bad.yaml"], "has ['mo'], which is no setting; there are seed"),
     ],
@@ -89,6 +92,12 @@ def test_bad_input(words, message, monkeypatch, tmp_path, capsys) -> None:
     (tmp_path / "bad.yaml").write_text("mo: 3\n")
     assert main(["study", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_help_names_every_study(capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    assert ", ".join(STUDIES) in " ".join(capsys.readouterr().out.split())
 
 
 def test_settings_in_the_example_are_the_defaults() -> None:

@@ -20,6 +20,7 @@ __all__ = ["STUDIES", "read_settings", "run_study"]
 STUDIES: dict[str, str] = {
     "toy_model": "torchlpr.studies.toy_model",
     "single_environments": "torchlpr.studies.single_environments",
+    "spline": "torchlpr.studies.spline",
 }
 
 
