@@ -102,8 +102,18 @@ def test_the_help_names_every_study(capsys) -> None:
 
 def test_settings_in_the_example_are_the_defaults() -> None:
     found = read_settings(Settings, EXAMPLES / "toy_model/config.yaml")
-    assert {**vars(found), "mus": tuple(found.mus)} == vars(Settings())
+    assert found == Settings()
     assert read_settings(Settings, None) == Settings()
+
+
+def test_settings_have_their_types(tmp_path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("mu: 1e-3\nmus: [1, 1e-2]\n")
+    found = read_settings(Settings, path)
+    assert found == Settings(mu=1e-3, mus=(1.0, 1e-2))
+    path.write_text("mus: 3\n")
+    with pytest.raises(InputError, match=r'cannot use .*settings.yaml: .*"mus".*: 3'):
+        read_settings(Settings, path)
 
 
 def test_settings_must_be_a_mapping(tmp_path) -> None:
