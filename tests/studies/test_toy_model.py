@@ -79,7 +79,10 @@ def test_the_command_fails_where_a_claim_does(monkeypatch, tmp_path, capsys) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nothing"], "there is no study 'nothing'; there are toy_model, single_environments"),
+        (
+            ["nothing"],
+            f"there is no study 'nothing'; there are {', '.join(STUDIES)}",
+        ),
         (["toy_model", "--config", "absent.yaml"], "cannot read the settings in absent.yaml"),
         (["toy_model", "--config", "bad.yaml"], "has ['mo'], which is no setting; there are seed"),
     ],
@@ -91,10 +94,26 @@ def test_bad_input(words, message, monkeypatch, tmp_path, capsys) -> None:
     assert message in capsys.readouterr().err
 
 
+def test_the_help_names_every_study(capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    assert ", ".join(STUDIES) in " ".join(capsys.readouterr().out.split())
+
+
 def test_settings_in_the_example_are_the_defaults() -> None:
     found = read_settings(Settings, EXAMPLES / "toy_model/config.yaml")
-    assert {**vars(found), "mus": tuple(found.mus)} == vars(Settings())
+    assert found == Settings()
     assert read_settings(Settings, None) == Settings()
+
+
+def test_settings_have_their_types(tmp_path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("mu: 1e-3\nmus: [1, 1e-2]\n")
+    found = read_settings(Settings, path)
+    assert found == Settings(mu=1e-3, mus=(1.0, 1e-2))
+    path.write_text("mus: 3\n")
+    with pytest.raises(InputError, match=r'cannot use .*settings.yaml: .*"mus".*: 3'):
+        read_settings(Settings, path)
 
 
 def test_settings_must_be_a_mapping(tmp_path) -> None:

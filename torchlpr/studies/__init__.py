@@ -1,4 +1,4 @@
-"""Studies of the rigidity papers, each a function that writes figures, tables and its verdict."""
+"""Studies of the papers, each a function that writes figures, tables and its verdict."""
 
 from torchlpr.studies.registry import STUDIES, run_study
 from torchlpr.studies.report import Claim, StudyReport

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from torchlpr.errors import InputError
 from torchlpr.files import make_folder
@@ -20,6 +21,7 @@ __all__ = ["STUDIES", "read_settings", "run_study"]
 STUDIES: dict[str, str] = {
     "toy_model": "torchlpr.studies.toy_model",
     "single_environments": "torchlpr.studies.single_environments",
+    "spline": "torchlpr.studies.spline",
 }
 
 
@@ -64,7 +66,7 @@ def read_settings(cls: type, config: str | Path | None) -> Any:
         An instance of ``cls``.
 
     Raises:
-        InputError: if the file cannot be read or has a key that does not exist.
+        InputError: if the file cannot be read or has an unknown key or a value of a wrong type.
     """
     if config is None:
         return cls()
@@ -77,4 +79,10 @@ def read_settings(cls: type, config: str | Path | None) -> Any:
     if not isinstance(given, dict) or set(given) - set(known):
         wrong = sorted(map(str, set(given) - set(known))) if isinstance(given, dict) else [given]
         raise InputError(f"{config} has {wrong}, which is no setting; there are {', '.join(known)}")
-    return cls(**given)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    try:
+        typed = parser.parse_object(given)  # YAML takes 1e-6, without a point, for a word
+    except ArgumentError as error:
+        raise InputError(f"cannot use {config}: {' '.join(str(error).split())}") from error
+    return cls(**typed.as_dict())

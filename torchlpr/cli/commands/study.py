@@ -8,7 +8,7 @@ __all__ = ["Study"]
 
 
 class Study:
-    """Run a study of the rigidity papers: figures, their numbers as CSV, and its verdict.
+    """Run a study of the papers: figures, their numbers as CSV, and its verdict.
 
     Example: torchlpr study toy_model --out toy_model
     """
@@ -16,7 +16,9 @@ class Study:
     @staticmethod
     def add_arguments(parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("name", help="which one: toy_model or single_environments")
+        from torchlpr.studies import STUDIES
+
+        parser.add_argument("name", help=f"which one: {', '.join(STUDIES)}")
         parser.add_argument("--out", default=None, help="folder, by default the name")
         parser.add_argument("--config", default=None, help="YAML file of the study's settings")
         parser.add_argument("--quick", action="store_true", help="small, within two minutes")

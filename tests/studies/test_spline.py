@@ -1,61 +1,73 @@
-"""The spline study: its parts by definition, and a small version of it with its own acceptance."""
-
 import csv
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from torchlpr import InputError, fit
 from torchlpr.descriptors.scalar import ScalarFunctions
-from torchlpr.pipeline import spline as module
-from torchlpr.pipeline.spline import KNOTS, SplineSettings, spline, spline_fit
+from torchlpr.studies import StudyReport, run_study
+from torchlpr.studies import spline as module
+from torchlpr.studies.registry import read_settings
+from torchlpr.studies.spline import Settings, spline_claims, spline_fit
+from torchlpr.studies.spline_data import KNOTS, spline
 
-FOLDER = Path(__file__).parents[2] / "examples" / "spline"
+CONFIG = Path(__file__).parents[2] / "examples" / "spline" / "config.yaml"
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("spline_study", FOLDER / "study.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def run(tmp_path_factory) -> tuple[Path, StudyReport]:
+    folder = tmp_path_factory.mktemp("spline")
+    return folder, run_study("spline", folder, CONFIG, quick=True)
 
 
-def test_a_small_study(study: ModuleType, tmp_path: Path) -> None:
-    settings = SplineSettings(sizes=[1, 2, 50, 100], seeds=[0], steps=150, newton_steps=0)
-    claims = study.run(tmp_path / "out", settings, progress=False)
-    assert len(claims) == 4
-    assert all(claims.values()), claims
-    files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"panels.png", "convergence.png", "spline.csv", "curves.csv"}
-    with (tmp_path / "out" / "spline.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["size"]) for row in rows] == [1, 2, 50, 100]
-    assert float(rows[0]["lpr_median"]) > 0.5  # robust, and wrong: a constant
-    with (tmp_path / "out" / "curves.csv").open() as file:
-        curve = [row for row in csv.DictReader(file) if row["size"] == "50"]
-    error = [float(row["network"]) - float(row["f"]) for row in curve]
-    assert float(rows[2]["rmse_f"]) == pytest.approx(np.sqrt(np.mean(np.square(error))), rel=1e-3)
+@pytest.mark.xdist_group("spline")
+def test_every_claim_holds(run) -> None:
+    assert run[1].holds, str(run[1])
+    assert len(run[1].claims) == 4
+    files = {path.name for path in run[0].iterdir()}
+    tables = {"spline.csv", "curves.csv", "summary.json"}
+    assert files == {"panels.png", "convergence.png"} | tables
 
 
-def test_the_claims_can_fail(study: ModuleType) -> None:
-    lazy = SplineSettings(steps=1, newton_steps=0)
-    claims = study.acceptance([spline_fit(size, 0, lazy) for size in (2, 50, 100)])
-    assert not claims["N <= 2: RMSE of the training sums under 1e-3"]
-    assert not claims["N >= 50: RMSE of f under 0.02 std f"]
-    assert len(study.acceptance([spline_fit(5, 0, lazy)])) == 0
+@pytest.mark.xdist_group("spline")
+def test_the_tables_are_those_of_the_claims(run) -> None:
+    with (run[0] / "spline.csv").open() as file:
+        rows = {int(row["size"]): row for row in csv.DictReader(file)}
+    assert [*rows] == [1, 2, 5, 10, 20, 50, 100]
+    assert float(rows[1]["lpr_median"]) > 0.5  # robust, and wrong: a constant
+    rise = float(rows[100]["lpr_median"]) / float(rows[2]["lpr_median"])
+    assert run[1].claims[3].value == pytest.approx(rise, rel=1e-12)
+    with (run[0] / "curves.csv").open() as file:
+        curves = np.array(list(csv.reader(file))[1:], dtype=float)
+    for size, row in rows.items():
+        x, f, network, lpr = curves[curves[:, 0] == size, 1:].T
+        assert x[[0, -1]].tolist() == [0, 6]
+        error = np.sqrt(np.mean(np.square(network - f)))
+        assert float(row["rmse_f"]) == pytest.approx(error, rel=1e-12)
+        assert float(row["lpr_median"]) == pytest.approx(np.median(lpr), rel=1e-12)
+
+
+def test_the_claims_can_fail() -> None:
+    lazy = Settings(steps=1, newton_steps=0)
+    fits = [spline_fit(size, 0, lazy) for size in (2, 50, 100)]
+    holds = {claim.text: claim.holds for claim in spline_claims(fits)}
+    assert len(holds) == 4
+    assert not holds["N <= 2: RMSE of the training sums under 1e-3"]
+    assert not holds["N >= 50: RMSE of f under 0.02 of its spread"]
+
+
+@pytest.mark.parametrize("sizes", [[5], [10, 5, 20]])
+def test_claims_need_their_sizes(tmp_path, sizes) -> None:
+    settings = Settings(sizes=sizes, steps=1, newton_steps=0)
+    report = module.run(settings, tmp_path, True)
+    assert len(report.claims) == 0
+    assert (tmp_path / "panels.png").stat().st_size > 1000
 
 
 def test_the_config_is_the_default() -> None:
-    settings = SplineSettings(**yaml.safe_load((FOLDER / "config.yaml").read_text()))
-    assert settings == SplineSettings()
+    assert read_settings(Settings, CONFIG) == Settings()
 
 
 def test_the_spline() -> None:
@@ -98,7 +110,7 @@ def test_mu_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
         return fit(model, batch, *rest, **options)
 
     monkeypatch.setattr(module, "fit", keep)
-    spline_fit(3, 0, SplineSettings(l2=1e-3))
+    spline_fit(3, 0, Settings(l2=1e-3))
     model, batch = seen[0]
     sums = model(batch.features, batch.types).reshape(3, 5).sum(dim=1)
     squares = sum(p.square().sum() for p in model.parameters())
@@ -109,7 +121,7 @@ def test_mu_is_that_of_the_mean_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_single_sum_is_learned_by_a_constant() -> None:
-    settings = SplineSettings(steps=400)
+    settings = Settings(steps=400)
     one, two = spline_fit(1, 3, settings), spline_fit(1, 3, settings)
     assert torch.equal(one.prediction, two.prediction)
     assert one.stationarity.is_minimum
@@ -117,4 +129,4 @@ def test_a_single_sum_is_learned_by_a_constant() -> None:
     assert float(one.prediction.std()) < 1e-6
     assert one.train_rmse < 1e-5
     with pytest.raises(InputError, match="sizes, seeds and terms"):
-        SplineSettings(sizes=[0])
+        Settings(sizes=[0])

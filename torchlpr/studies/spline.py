@@ -7,31 +7,34 @@ numbers; knots, parameters of the G2, initial weights and optimiser are this pac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from torchlpr.descriptors.scalar import ScalarFunctions
 from torchlpr.errors import InputError
-from torchlpr.extras import require
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
+from torchlpr.pipeline.figures import have_plots
 from torchlpr.rigidity import Rigidity
-from torchlpr.training import LMSettings, Stationarity, energy_rmse, fit
+from torchlpr.studies.report import Claim, StudyReport, write_table
+from torchlpr.studies.spline_data import UPPER, SplineFit, spline
+from torchlpr.studies.spline_figures import convergence_figure, panels_figure
+from torchlpr.training import LMSettings, energy_rmse, fit
 
-__all__ = ["SplineFit", "SplineSettings", "spline", "spline_fit", "spline_fits"]
-
-KNOTS = (0.6, -0.4, 0.8, -0.9, 0.3, 1.0, -0.2)
 GRID = 301
 TEST_SUMS = 1000
 
+__all__ = ["Settings", "run", "spline_claims", "spline_fit"]
+
 
 @dataclass(frozen=True)
-class SplineSettings:
-    """The settings of the study.
+class Settings:
+    """Of the study.
 
     Attributes:
         sizes: numbers of training sums.
@@ -69,74 +72,33 @@ class SplineSettings:
             )
 
 
-@dataclass(frozen=True)
-class SplineFit:
-    """A network trained on some sums, and what became of f.
-
-    Attributes:
-        size: number of training sums.
-        seed: of sums and weights.
-        x: an even grid, shape (grid,).
-        truth: f on it, shape (grid,).
-        prediction: the network's f on it, shape (grid,).
-        lpr: rigidity of each prediction, shape (grid,).
-        train_x: numbers in the training sums, shape (size x terms,).
-        train_rmse: of the training sums.
-        test_rmse: of a thousand other sums.
-        stationarity: how close the weights are to a minimum.
-    """
-
-    size: int
-    seed: int
-    x: Tensor
-    truth: Tensor
-    prediction: Tensor
-    lpr: Tensor
-    train_x: Tensor
-    train_rmse: float
-    test_rmse: float
-    stationarity: Stationarity
-
-    @property
-    def rmse(self) -> float:
-        """RMSE of f on the grid."""
-        return float((self.prediction - self.truth).square().mean().sqrt())
-
-    def as_row(self) -> dict[str, float | int | bool]:
-        """The numbers of a table."""
-        quartiles = torch.quantile(self.lpr, self.lpr.new_tensor([0.25, 0.5, 0.75])).tolist()
-        return {
-            "size": self.size,
-            "seed": self.seed,
-            "rmse_f": self.rmse,
-            "rmse_train_sums": self.train_rmse,
-            "rmse_test_sums": self.test_rmse,
-            "lpr_quartile_1": quartiles[0],
-            "lpr_median": quartiles[1],
-            "lpr_quartile_3": quartiles[2],
-            "relative_gradient": self.stationarity.relative_gradient,
-            "vertex_shift": self.stationarity.vertex_shift,
-        }
-
-
-def spline(x: Tensor) -> Tensor:
-    """The function to be learned: the natural cubic spline through seven knots at x = 0..6.
+def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
+    """Run the study.
 
     Args:
-        x: numbers from 0 to 6.
+        settings: its own.
+        folder: for figures and tables.
+        quick: the first seed only.
 
     Returns:
-        f(x), of the same shape, float64.
-
-    Raises:
-        MissingExtraError: if scipy is not installed (extra ``sklearn``).
+        The report.
     """
-    interpolate = require("scipy.interpolate", "sklearn")
-    f = interpolate.CubicSpline(np.arange(len(KNOTS)), KNOTS, bc_type="natural")
-    return torch.from_numpy(f(x.detach().cpu().numpy()))
+    seeds = settings.seeds[:1] if quick else settings.seeds
+    todo = [(size, seed) for size in settings.sizes for seed in seeds]
+    fits = [
+        spline_fit(size, seed, settings)
+        for size, seed in tqdm(todo, desc="spline", unit="fit", delay=2)
+    ]
+    first = [fit for fit in fits if fit.seed == seeds[0]]
+    _tables(folder, fits, first)
+    if have_plots():
+        panels_figure(folder / "panels.png", first)
+        convergence_figure(folder / "convergence.png", fits)
+    text = f"sums of a known function at {settings.terms} random x, seeds {seeds}"
+    return StudyReport("spline", text, tuple(spline_claims(fits)), folder)
 
 
-def spline_fit(size: int, seed: int, settings: SplineSettings | None = None) -> SplineFit:
+def spline_fit(size: int, seed: int, settings: Settings | None = None) -> SplineFit:
     """Train a network on sums of f at random x.
 
     Args:
@@ -147,13 +109,12 @@ def spline_fit(size: int, seed: int, settings: SplineSettings | None = None) -> 
     Returns:
         The network's f and its rigidity.
     """
-    chosen = settings or SplineSettings()
-    upper = len(KNOTS) - 1.0
-    encode = ScalarFunctions(0.0, upper, chosen.n_features, chosen.width, chosen.cutoff)
+    chosen = settings or Settings()
+    encode = ScalarFunctions(0.0, UPPER, chosen.n_features, chosen.width, chosen.cutoff)
     generator = torch.Generator().manual_seed(seed)
 
     def draw(n: int) -> Tensor:
-        return upper * torch.rand(n, chosen.terms, generator=generator, dtype=torch.float64)
+        return UPPER * torch.rand(n, chosen.terms, generator=generator, dtype=torch.float64)
 
     def sums(x: Tensor) -> Tensor:
         return spline(x).sum(dim=1)
@@ -184,20 +145,34 @@ def spline_fit(size: int, seed: int, settings: SplineSettings | None = None) -> 
     )
 
 
-def spline_fits(settings: SplineSettings | None = None, progress: bool = True) -> list[SplineFit]:
-    """All fits of the study, sizes outermost.
+def spline_claims(fits: Sequence[SplineFit]) -> list[Claim]:
+    """What the study has to show, for the worst of the seeds.
+
+    Few sums say nothing of f and many say all; the rigidity tells them apart while the training
+    error does not.
 
     Args:
-        settings: of the study.
-        progress: whether to show a bar.
+        fits: any; claims on sizes that are absent are left out.
 
     Returns:
-        One fit for each size and seed.
+        The claims.
     """
-    chosen = settings or SplineSettings()
-    todo = [(size, seed) for size in chosen.sizes for seed in chosen.seeds]
-    bar = tqdm(todo, desc="spline", unit="fit", disable=not progress)
-    return [spline_fit(size, seed, chosen) for size, seed in bar]
+    spread = float(fits[0].truth.std(correction=0))
+    claims = []
+    if few := [fit for fit in fits if fit.size <= 2]:
+        ratio = min(fit.rmse for fit in few) / spread
+        claims.append(Claim("N <= 2: RMSE of f over 0.7 of its spread", ratio, ratio > 0.7))
+        error = max(fit.train_rmse for fit in few)
+        claims.append(Claim("N <= 2: RMSE of the training sums under 1e-3", error, error < 1e-3))
+    if many := [fit for fit in fits if fit.size >= 50]:
+        ratio = max(fit.rmse for fit in many) / spread
+        claims.append(Claim("N >= 50: RMSE of f under 0.02 of its spread", ratio, ratio < 0.02))
+    low, high = ([float(f.lpr.median()) for f in fits if f.size == size] for size in (2, 100))
+    if low and high:
+        rise = min(high) / max(low)
+        text = "median LPR rises over a thousandfold from N = 2 to 100"
+        claims.append(Claim(text, rise, rise > 1e3))
+    return claims
 
 
 def _start(model: nn.Module, deviation: float, generator: torch.Generator) -> None:
@@ -208,3 +183,16 @@ def _start(model: nn.Module, deviation: float, generator: torch.Generator) -> No
             continue
         cut = 2 * deviation
         nn.init.trunc_normal_(parameter, 0.0, deviation, -cut, cut, generator=generator)
+
+
+def _tables(folder: Path, fits: Sequence[SplineFit], first: Sequence[SplineFit]) -> None:
+    rows = [fit.as_row() for fit in fits]
+    write_table(folder / "spline.csv", {name: [row[name] for row in rows] for name in rows[0]})
+    columns = {"f": "truth", "network": "prediction", "lpr": "lpr"}
+    curves = {"size": [fit.size for fit in first for _ in fit.x]}
+    curves |= {"x": torch.cat([fit.x for fit in first]).tolist()}
+    curves |= {
+        name: torch.cat([getattr(fit, attribute) for fit in first]).tolist()
+        for name, attribute in columns.items()
+    }
+    write_table(folder / "curves.csv", curves)
