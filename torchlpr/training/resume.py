@@ -36,7 +36,11 @@ def fingerprint(
     Returns:
         Hexadecimal SHA-256.
     """
-    digest = hashlib.sha256(json.dumps([objective.as_dict(), asdict(settings)]).encode())
+    # activations and orders are no weights: networks that differ in them have the same shapes
+    settings_of = getattr(model, "settings", None)
+    kind = [type(model).__qualname__, str(model), settings_of() if callable(settings_of) else None]
+    text = json.dumps([objective.as_dict(), asdict(settings), kind], default=str)
+    digest = hashlib.sha256(text.encode())
     data = (batch.features, batch.types, batch.structure, batch.labels())
     for tensor in (*data, *model.state_dict().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
