@@ -86,7 +86,7 @@ class Rigidity:
 
     Args:
         model: maps (features, types) to atomic energies, at the minimum of the objective;
-            a copy is kept.
+            a copy in evaluation mode is kept.
         train_batch: the training structures.
         objective: the loss the model was trained with.
         shape: the algorithm. "row" and "parameter" are exact, see
@@ -115,7 +115,7 @@ class Rigidity:
         memory_limit: int | None = None,
     ) -> None:
         check_shape(shape)
-        self._keep(copy.deepcopy(model), objective, parameters, memory_limit)
+        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
         limit = available(memory_limit, train_batch.features.device)
@@ -174,9 +174,9 @@ class Rigidity:
         Returns:
             The rigidity.
         """
-        rows = accumulate(model, batches, objective, shape, checkpoint, memory_limit)
         new = cls.__new__(cls)
-        new._keep(copy.deepcopy(model), objective, memory_limit=memory_limit)
+        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit)
+        rows = accumulate(new.model, batches, objective, shape, checkpoint, memory_limit)
         new._set(rows.factor(objective.mu), "as asked")
         return new
 
