@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from torchlpr.errors import InputError
+from torchlpr.models.state import architecture
 from torchlpr.objective import Objective
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
@@ -36,10 +37,7 @@ def fingerprint(
     Returns:
         Hexadecimal SHA-256.
     """
-    # activations and orders are no weights: networks that differ in them have the same shapes
-    settings_of = getattr(model, "settings", None)
-    kind = [type(model).__qualname__, str(model), settings_of() if callable(settings_of) else None]
-    text = json.dumps([objective.as_dict(), asdict(settings), kind], default=str)
+    text = json.dumps([objective.as_dict(), asdict(settings), architecture(model)])
     digest = hashlib.sha256(text.encode())
     data = (batch.features, batch.types, batch.structure, batch.labels())
     for tensor in (*data, *model.state_dict().values()):
