@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cases import make_batch
+from tests.cases import ONE, make_batch, mlp
 from tests.curvature import killed_stream
 from torchlpr.curvature import Accumulator, accumulate, build, energy_rows, streaming
 from torchlpr.errors import InputError
@@ -97,3 +97,11 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
         accumulate(model, [first, second], objective, "parameter", path)
     with pytest.raises(InputError, match="no batches"):
         accumulate(model, [], objective, "row")
+
+
+def test_a_checkpoint_of_another_activation_is_refused(tmp_path: Path) -> None:
+    """Weights of the same shapes and numbers, and yet other rows."""
+    path, batch, objective = tmp_path / "rows", make_batch(4), Objective(mu=1.0)
+    accumulate(mlp(ONE)(), [batch], objective, "row", path)
+    with pytest.raises(InputError, match="begun with another model"):
+        accumulate(mlp(ONE, activation="tanh")(), [batch], objective, "row", path)

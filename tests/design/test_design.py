@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cases import CASES, Case, Problem, problems, ridges, theorem
+from tests.cases import CASES, MODELS, Case, Problem, make_batch, problems, ridges, theorem
 from tests.design import brute_force
 from tests.oracles.extended_precision import prediction_rigidity as exact_rigidity
 from torchlpr import AtomBatch, InputError, Objective, Rigidity, prediction_rigidity
 from torchlpr.curvature import build, energy_rows
 from torchlpr.design import Criterion, Outlook, greedy_design
+from torchlpr.design.structures import candidate_rows, target_gradients
 
 OBJECTIVE = Objective(mu=1e-3, energy_weight=1.7)
 DOUBLE = [case for case in CASES if case.dtype == torch.float64]
@@ -153,3 +154,15 @@ def test_the_public_door_agrees() -> None:
     outlook.take(1)
     expected = prediction_rigidity(problem[:5], problem[5:], 0.5)
     torch.testing.assert_close(1 / outlook.inverse, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("parameters", ["last-layer", "species:31"])
+def test_with_a_part_of_the_weights(parameters: str) -> None:
+    types, build = MODELS["mlp two species"]
+    train, pool = make_batch(7, types), make_batch(4, types)
+    target = make_batch(3, types[:1])  # other species have no weights in one of the parts
+    rigidity = Rigidity(build(), train, OBJECTIVE, parameters=parameters)
+    rows, gradients = candidate_rows(rigidity, [pool]), target_gradients(rigidity, target)
+    design = greedy_design(rigidity.factor, rows, gradients, 4)
+    rebuilt = rigidity.add(pool).local(target)
+    torch.testing.assert_close(design.lpr[-1], rebuilt, rtol=1e-9, atol=0)

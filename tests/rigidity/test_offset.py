@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.cases import CASES, make_batch
+from tests.cases import CASES, MODELS, make_batch
 from torchlpr import AtomBatch, InputError, LinearModel, Objective, Rigidity, offset_rigidity
-from torchlpr.curvature import atomic_gradients
+from torchlpr.curvature import atomic_gradients, energy_rows, parameter_subset
 
 SOME = [case for case in CASES if case.size == "few rows"]
 
@@ -79,3 +79,20 @@ def test_labels_refused():
         offset_rigidity(rigidity, batch, ones[:-1])
     with pytest.raises(InputError, match="whole numbers"):
         offset_rigidity(rigidity, batch, ones.double())
+
+
+@pytest.mark.parametrize("parameters", ["last-layer", "species:31"])
+def test_with_a_part_of_the_weights(parameters):
+    """The definition, with gradients by the chosen weights."""
+    types, build = MODELS["mlp two species"]
+    model, train, batch = build(), make_batch(9, types), make_batch(3, types, seed=1)
+    rigidity = Rigidity(model, train, Objective(0.02), parameters=parameters)
+    labels = torch.arange(len(batch)) % 2
+    chosen = parameter_subset(model, parameters)
+    g = atomic_gradients(model, batch.features, batch.types)[:, chosen.indices]
+    difference = g[labels == 0].mean(0) - g[labels == 1].mean(0)
+    rows = energy_rows(model, train, rigidity.objective)[:, chosen.indices]
+    h = rows.mT @ rows + 0.02 * torch.eye(len(chosen)).double()
+    expected = 1 / (difference @ torch.linalg.solve(h, difference))
+    found = offset_rigidity(rigidity, batch, labels).rigidity
+    torch.testing.assert_close(found, expected.reshape(1), rtol=1e-10, atol=0)

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,3 +129,16 @@ def test_what_cannot_be_asked() -> None:
     rigidity = Rigidity(kernel, make_batch(3), Objective(mu=MU))
     with pytest.raises(InputError, match="gradient 0 is zero"):
         rigidity.local(blind)
+
+
+@pytest.mark.parametrize("shape", ["row", "parameter", "matrix-free"])
+@pytest.mark.parametrize("name", ["mlp two species", "linear"])
+def test_no_atom_has_no_number(name: str, shape: Any) -> None:
+    """A selection may turn out to be empty; its rigidities are empty tensors then."""
+    types, build = MODELS[name]
+    batch = make_batch(6, types)
+    rigidity, none = Rigidity(build(), batch, Objective(mu=MU), shape), batch.select([])
+    found = [*rigidity.atoms(none), *rigidity.structures(none), *rigidity.intervals(none)]
+    assert [tuple(t.shape) for t in found] == [(0,)] * 8
+    if shape != "matrix-free":
+        assert [t.shape for t in rigidity.sweep(none, [MU, 1.0])] == [(2, 0), (2, 0)]

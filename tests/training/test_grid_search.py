@@ -132,3 +132,23 @@ def test_only_the_best_is_followed_to_its_minimum(tmp_path: Path) -> None:
     assert search.result.loss == pytest.approx(
         float(dense.loss(model, parts[0], Objective(mu=search.best)).detach())
     )
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_values_of_mu_as_an_array(name: str, tmp_path: Path) -> None:
+    batch, objective = make_batch(6), Objective(mu=1.0)
+    options = {**LM, "out": tmp_path}
+    searches = [
+        search_mu(MODELS[name][1](), batch, batch, objective, mus, **options)
+        for mus in (np.logspace(-3, -2, 2), [1e-3, 1e-2])
+    ]
+    assert searches[0].mus == searches[1].mus == (1e-2, 1e-3)
+    assert searches[0].rmse_validation == searches[1].rmse_validation
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert folders == ([] if name == "linear" else ["mu-0.001", "mu-0.01"])
+
+
+def test_no_value_of_mu() -> None:
+    batch = make_batch(6)
+    with pytest.raises(InputError, match="grid of mu is empty; give at least one value"):
+        search_mu(MODELS["linear"][1](), batch, batch, Objective(mu=1.0), [])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 
 from tests.cases import MODELS, make_batch
@@ -67,3 +68,24 @@ def test_the_weights_asked_for_are_those_used() -> None:
     loss = problem.loss(moved)
     np.testing.assert_array_equal(dense.flat(model), moved)
     assert loss == pytest.approx(float(dense.loss(model, batch, OBJECTIVE).detach()), rel=1e-13)
+
+
+class Product(nn.Module):
+    """Weights that meet each other without a layer between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.full((4,), x).double()) for x in (1.0, 2.0))
+
+    def forward(self, features: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        return (features * self.a * self.b * self.a).sum(1)
+
+
+def test_a_hessian_stays_where_it_was_taken() -> None:
+    problem = Problem(Product(), make_batch(6), OBJECTIVE)
+    weights = problem.weights
+    _, product = problem.derivatives(weights)
+    vector = torch.linspace(-1, 1, len(weights)).double()
+    before = product(vector)
+    problem.loss(2 * weights)
+    assert torch.equal(product(vector), before)

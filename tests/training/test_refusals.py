@@ -7,11 +7,11 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.cases import MODELS, make_batch
-from torchlpr import AtomBatch, InputError, Objective
-from torchlpr.training import AdamSettings, fit
+from torchlpr import AtomBatch, InputError, Objective, Rigidity
+from torchlpr.training import AdamSettings, energy_rmse, fit
 from torchlpr.training.module import PotentialModule
 
 OBJECTIVE = Objective(mu=0.02)
@@ -40,6 +40,12 @@ def test_settings(options: dict[str, Any], words: str) -> None:
         fit(mlp(), make_batch(3), OBJECTIVE, progress=False, **options)
 
 
+@pytest.mark.parametrize("mu", [0, 0.0, -1.0, float("nan")])
+def test_a_loss_without_regulariser(mu: float) -> None:
+    with pytest.raises(InputError, match=r"mu must be a positive number, not .*: without the L2"):
+        fit(mlp(), make_batch(3), Objective(mu=mu), progress=False)
+
+
 def test_training_sets() -> None:
     batch = make_batch(3)
     with pytest.raises(InputError, match="training set is empty"):
@@ -59,6 +65,71 @@ def test_models_that_cannot_be_trained() -> None:
         next(model.parameters())[0, 0] = float("inf")
     with pytest.raises(InputError, match=r"parameter 'networks.0.0.weight' .* not finite"):
         fit(model, make_batch(3), OBJECTIVE)
+
+
+class Ignores(nn.Module):
+    """Atomic energies that have nothing to do with the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3).double())
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        return features.sum(1)
+
+
+class Columns(Ignores):
+    """Energies of shape (atoms, 1), as a linear layer gives them."""
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        return features[:, :3] @ self.weight[:, None]
+
+
+class Dropout(Ignores):
+    """Random in training mode."""
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        drawn = nn.functional.dropout(features[:, :3], 0.5, self.training)
+        return (drawn * self.weight.exp()).sum(1)
+
+
+OPTIMIZERS: list[dict[str, Any]] = [{"optimizer": "lm"}, {"optimizer": "adam", "epochs": 2}]
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_modules_that_are_no_potential(options: dict[str, Any], tmp_path: Path) -> None:
+    batch = make_batch(3)
+    with pytest.raises(InputError, match="energies of Ignores do not depend on its parameters"):
+        fit(Ignores(), batch, OBJECTIVE, out=tmp_path, progress=False, **options)
+    words = r"one energy for each atom.* shape \(\d+,\), but Columns gives \(\d+, 1\)"
+    with pytest.raises(InputError, match=words):
+        fit(Columns(), batch, OBJECTIVE, out=tmp_path, progress=False, **options)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=str)
+def test_frozen_weights_are_not_moved_in_silence(options: dict[str, Any]) -> None:
+    model = mlp()
+    frozen = dict(model.named_parameters())["networks.0.2.weight"].requires_grad_(False)
+    before = frozen.clone()
+    with pytest.raises(InputError, match=r"'networks.0.2.weight' is frozen .*requires_grad_"):
+        fit(model, make_batch(3), OBJECTIVE, progress=False, **options)
+    assert torch.equal(frozen, before)
+
+
+def test_second_order_training_and_rigidity_see_a_module_as_it_predicts() -> None:
+    """A module in training mode may draw random numbers; its minimum is that without them."""
+    batch, results = make_batch(6), []
+    for training in (True, False):
+        model = Dropout().train(training)
+        result = fit(model, batch, OBJECTIVE, "lm", progress=False)
+        assert model.training is training
+        assert result.stationarity.is_minimum
+        assert result.rmse == energy_rmse(model.eval(), batch)
+        lpr = Rigidity(model.train(training), batch, OBJECTIVE).local(batch)
+        results.append((model.weight.detach(), lpr))
+    for left, right in zip(*results, strict=True):
+        assert torch.equal(left, right)
 
 
 @pytest.mark.parametrize("lr", [1e200, 1e308])

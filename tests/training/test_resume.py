@@ -18,6 +18,7 @@ from torchlpr.training import LMSettings, fit, newton
 from torchlpr.training import levenberg_marquardt as lm
 from torchlpr.training.callbacks import ResumableCheckpoint
 from torchlpr.training.network import CHECKPOINT
+from torchlpr.training.problem import Problem
 from torchlpr.training.resume import SavePoint
 
 OBJECTIVE = Objective(mu=0.02)
@@ -184,6 +185,70 @@ def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path)
     with pytest.raises(InputError, match="other data or with other settings; choose another"):
         fit(model, batch, objective, out=tmp_path, progress=False, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("way", ["adam", "lm"])
+def test_the_save_point_of_another_architecture(way: str, tmp_path: Path) -> None:
+    """Its weights are of the same shapes, so that nothing else would tell."""
+    train(way, tmp_path)
+    model = BehlerParrinelloMLP(4, TYPES, (4, 2), "tanh", bias=True, seed=7)
+    model.load_state_dict(BUILD().state_dict())  # silu
+    with pytest.raises(InputError, match="belongs to a training on other data or with other"):
+        fit(model, BATCH, OBJECTIVE, out=tmp_path, progress=False, **WAYS[way])
+
+
+class Spoil(L.Callback):
+    """Weights that are not finite, before or after the step of epoch 3."""
+
+    def __init__(self, after: bool, value: float) -> None:
+        self.after, self.value = after, value
+
+    def _spoil(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.current_epoch == 3:
+            with torch.no_grad():
+                next(module.parameters()).fill_(self.value)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.after:
+            self._spoil(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if self.after:
+            self._spoil(trainer, pl_module)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+@pytest.mark.parametrize("after", [False, True])
+def test_the_last_good_checkpoint_outlives_a_bad_loss(
+    after: bool, value: float, tmp_path: Path
+) -> None:
+    whole = train("adam", tmp_path / "whole")
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) in epoch [34]"):
+        train("adam", tmp_path / "cut", callbacks=[Spoil(after, value)])
+    saved = torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)
+    assert saved["epoch"] == 2
+    same(whole, train("adam", tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_the_save_point_of_lm_outlives_a_bad_loss(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("lm", tmp_path / "whole")
+    real = Problem.value
+
+    def value(self: Problem, residuals: torch.Tensor, weights: torch.Tensor) -> float:
+        calls.append(1)
+        return real(self, residuals, weights) if len(calls) < 2 * stop else float("nan")
+
+    calls = list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(Problem, "value", value)
+        # refused steps look like any other; the first accepted one is looked at again
+        patch.setattr(Problem, "loss", lambda self, w: real(self, self.residuals(w), w))
+        with pytest.raises(FloatingPointError, match="the loss is nan; look at energies"):
+            train("lm", tmp_path / "cut")
+    same(whole, train("lm", tmp_path / "cut"))
 
 
 @pytest.mark.parametrize("way", ["adam", "lm"])

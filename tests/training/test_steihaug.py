@@ -93,3 +93,17 @@ def test_extreme_relative_eigenvalues(seed: int, n: int, shift: float) -> None:
     assert float(v @ m @ v) == pytest.approx(1, rel=1e-8)
     assert float(v @ h @ v) == pytest.approx(found.smallest, abs=1e-7 * scale)
     assert (found.smallest < 0) == (np.linalg.eigvalsh(h.numpy())[0] < 0) or abs(theta[0]) < 1e-6
+
+
+@pytest.mark.parametrize("n", [100, 10_000, 100_000])
+def test_one_descent_among_very_many_directions(n: int) -> None:
+    """A random start holds so little of it that its image all but equals itself."""
+
+    def hessian(v: torch.Tensor) -> torch.Tensor:
+        image = v.clone()
+        image[0] *= -0.05
+        return image
+
+    found = relative_spectrum(hessian, torch.clone, torch.zeros(n).double())
+    assert found.smallest == pytest.approx(-0.05, rel=1e-6)
+    assert abs(float(found.direction[0])) == pytest.approx(1.0, rel=1e-6)

@@ -169,9 +169,10 @@ def gradient_chunks(
         subset: the weights to differentiate by, None for all.
 
     Yields:
-        The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64.
+        The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64; one
+        empty chunk where there are no atoms.
     """
     step = size or chunk_size(parameter_count(model))
-    for start in range(0, len(batch), step):
+    for start in range(0, max(1, len(batch)), step):
         part = slice(start, min(start + step, len(batch)))
         yield part, atomic_gradients(model, batch.features[part], batch.types[part], subset)

@@ -68,6 +68,7 @@ def layered_adjoint(
         if layer.weight is not None:
             signal = c.mT.unsqueeze(2) * layer.signal.unsqueeze(1)  # [n, k, out]
             sums = signal.flatten(1).mT @ layer.activation  # [k out, in]
-            out[:, layer.weight] += sums.view(len(weights), -1)
+            size = layer.signal.shape[1] * layer.activation.shape[1]
+            out[:, layer.weight] += sums.view(len(weights), size)
         if layer.bias is not None:
             out[:, layer.bias] += c @ layer.signal

@@ -23,6 +23,7 @@ from torchlpr.curvature.memory import (
 from torchlpr.curvature.rows import energy_rows, structure_chunks
 from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
+from torchlpr.models.state import architecture
 from torchlpr.objective import Objective
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
@@ -104,7 +105,7 @@ def accumulate(
     """
     path = None if checkpoint is None else Path(checkpoint)
     settings = {k: v for k, v in objective.as_dict().items() if k != "mu"}
-    mark = _digest(json.dumps([settings, shape]), *model.state_dict().values())
+    mark = _digest(json.dumps([settings, shape, architecture(model)]), *model.state_dict().values())
     device = next(iter(model.parameters())).device
     into, done, reached = _resume(path, parameter_count(model), shape, device)
     last, count = time.monotonic(), 0

@@ -22,13 +22,14 @@ def candidate_rows(rigidity: Rigidity, batches: Iterable[AtomBatch]) -> Tensor:
     it along the second dimension.
 
     Args:
-        rigidity: model and objective.
+        rigidity: model, objective and the weights that count.
         batches: the candidates in parts, so that their features need not be held at once.
 
     Returns:
         Shape (candidates, 1, P), float64.
     """
-    rows = [energy_rows(rigidity.model, batch, rigidity.objective) for batch in batches]
+    model, objective, subset = rigidity.model, rigidity.objective, rigidity.subset
+    rows = [energy_rows(model, batch, objective, subset=subset) for batch in batches]
     return torch.cat(rows).unsqueeze(1)
 
 
@@ -36,7 +37,7 @@ def target_gradients(rigidity: Rigidity, batch: AtomBatch, atoms: Tensor | None 
     """Gradients of the atomic energies that matter.
 
     Args:
-        rigidity: gives the model.
+        rigidity: gives the model and the weights that count.
         batch: the target structures.
         atoms: which of their atoms, boolean, shape (atoms,); all if None.
 
@@ -50,5 +51,5 @@ def target_gradients(rigidity: Rigidity, batch: AtomBatch, atoms: Tensor | None 
     if not bool(chosen.any()):
         raise InputError("no atom is marked as a target; mark at least one")
     chosen = chosen.to(batch.types.device)
-    chunks = gradient_chunks(rigidity.model, batch)
+    chunks = gradient_chunks(rigidity.model, batch, subset=rigidity.subset)
     return torch.cat([gradients[chosen[part]] for part, gradients in chunks])

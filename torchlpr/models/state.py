@@ -13,9 +13,26 @@ from torchlpr.models.linear import LinearModel
 from torchlpr.models.mlp import BehlerParrinelloMLP
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["load_model", "model_state"]
+__all__ = ["architecture", "load_model", "model_state"]
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def architecture(model: nn.Module) -> str:
+    """What a model computes beside its weights: networks that differ in it have equal shapes.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Its class, layers and settings in words.
+    """
+    words = f"{type(model).__qualname__} {model}"
+    if isinstance(model, (BehlerParrinelloMLP, LinearModel)):
+        words += f" {model.settings()}"
+    if isinstance(model, SparseKernelModel):
+        words += f" zeta={model.zeta}"
+    return words
 
 
 def model_state(model: nn.Module) -> dict[str, Any]:

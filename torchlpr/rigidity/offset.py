@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from torchlpr.curvature import gradient_chunks
-from torchlpr.curvature.gradients import parameter_count
 from torchlpr.errors import InputError
 from torchlpr.rigidity.prediction import quadratic_forms
 from torchlpr.rigidity.rigidity import Evaluation, Rigidity
@@ -64,9 +63,9 @@ def offset_rigidity(rigidity: Rigidity, batch: AtomBatch, labels: Tensor) -> Eva
     member = torch.full((len(batch),), -1, dtype=torch.int64, device=given.device)
     member[given >= 0] = number
     sums = torch.zeros(
-        len(clusters), parameter_count(rigidity.model), dtype=torch.float64, device=given.device
+        len(clusters), len(rigidity.subset), dtype=torch.float64, device=given.device
     )
-    for part, gradients in gradient_chunks(rigidity.model, batch):
+    for part, gradients in gradient_chunks(rigidity.model, batch, subset=rigidity.subset):
         inside = member[part] >= 0
         sums.index_add_(0, member[part][inside], gradients[inside])
     means = sums / torch.bincount(number)[:, None]

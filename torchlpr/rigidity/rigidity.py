@@ -86,7 +86,7 @@ class Rigidity:
 
     Args:
         model: maps (features, types) to atomic energies, at the minimum of the objective;
-            a copy is kept.
+            a copy in evaluation mode is kept.
         train_batch: the training structures.
         objective: the loss the model was trained with.
         shape: the algorithm. "row" and "parameter" are exact, see
@@ -101,6 +101,7 @@ class Rigidity:
             three quarters of what is free.
 
     Attributes:
+        subset: the weights that gradients and rows are taken by.
         reason: which algorithm was chosen, and why.
     """
 
@@ -115,24 +116,24 @@ class Rigidity:
         memory_limit: int | None = None,
     ) -> None:
         check_shape(shape)
-        self._keep(copy.deepcopy(model), objective, parameters, memory_limit)
+        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
         limit = available(memory_limit, train_batch.features.device)
         why = "as asked"
         if shape == "auto":
-            sizes = train_batch.n_structures, len(self._subset)
+            sizes = train_batch.n_structures, len(self.subset)
             shape, why = choose_shape(*sizes, memory_limit=limit)
         factor: Factor
         if shape == "matrix-free":
             settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
             scale = objective.row_scale(train_batch.counts)
-            products = ModelRows(self.model, train_batch, scale, self._subset)
+            products = ModelRows(self.model, train_batch, scale, self.subset)
             factor = build_matrix_free(products, objective.mu, settings)
         else:
             exact: ShapeName = "row" if shape == "row" else "parameter"
             rows = accumulate_batch(
-                self.model, train_batch, objective, exact, limit, subset=self._subset
+                self.model, train_batch, objective, exact, limit, subset=self.subset
             )
             factor = rows.factor(objective.mu)
         self._set(factor, why)
@@ -146,7 +147,7 @@ class Rigidity:
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
-        self._subset = parameter_subset(model, self.parameters)
+        self.subset = parameter_subset(model, self.parameters)
 
     def _set(self, factor: Factor, why: str) -> None:
         self.factor, self.reason = factor, f"{factor.shape_name}, {why}"
@@ -174,9 +175,9 @@ class Rigidity:
         Returns:
             The rigidity.
         """
-        rows = accumulate(model, batches, objective, shape, checkpoint, memory_limit)
         new = cls.__new__(cls)
-        new._keep(copy.deepcopy(model), objective, memory_limit=memory_limit)
+        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit)
+        rows = accumulate(new.model, batches, objective, shape, checkpoint, memory_limit)
         new._set(rows.factor(objective.mu), "as asked")
         return new
 
@@ -220,7 +221,7 @@ class Rigidity:
         device = batch.features.device
         check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
-        factor = change(energy_rows(self.model, batch, self.objective, subset=self._subset))
+        factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
         new._keep(self.model, self.objective, self.parameters, self.memory_limit)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
@@ -243,7 +244,7 @@ class Rigidity:
         shared = Sweep(self._updatable(), mus)
         parts = [
             _evaluation(checked_forms(shared.quadratic_forms(check_finite("gradient", gradients))))
-            for _, gradients in gradient_chunks(self.model, batch, size, self._subset)
+            for _, gradients in gradient_chunks(self.model, batch, size, self.subset)
         ]
         return Evaluation(
             torch.cat([part.rigidity for part in parts], dim=1),
@@ -259,7 +260,7 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self._subset)
+        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
         return _joined([self._evaluate(gradients) for _, gradients in chunks])
 
     def intervals(self, batch: AtomBatch) -> Interval:
@@ -274,7 +275,7 @@ class Rigidity:
         Returns:
             Ends of rigidities in 1/eV^2 and of mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self._subset)
+        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
         parts = [self._interval(gradients) for _, gradients in chunks]
         return Interval(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
@@ -294,7 +295,7 @@ class Rigidity:
         size = self._chunk(batch)
         parts = structure_chunks(batch, self.factor.n_parameters, size)
         return _joined([
-            self._evaluate(structure_gradients(self.model, part, mean[where], size, self._subset))
+            self._evaluate(structure_gradients(self.model, part, mean[where], size, self.subset))
             for where, part in parts
         ])
 
@@ -355,7 +356,7 @@ class Rigidity:
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
         new._keep(load_model(state["model"]), objective, state.get("parameters", "all"))
-        new.factor = load_factor(state["factor"], new.model, new._subset)
+        new.factor = load_factor(state["factor"], new.model, new.subset)
         new.reason = state["reason"]
         return new
 

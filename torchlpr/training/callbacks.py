@@ -108,6 +108,10 @@ class ResumableCheckpoint(Checkpoint):
         """
         if time.monotonic() - self._last < self.seconds:
             return
+        # the loss of these weights is known in the next epoch only: keep the last good ones
+        squares = sum(float(p.detach().square().sum()) for p in pl_module.parameters())
+        if not math.isfinite(squares):
+            return
         with atomic_path(self.path) as temporary:
             trainer.save_checkpoint(temporary)
         self.training_log.write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -130,25 +131,51 @@ def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: b
             f"{type(model).__name__} is not linear in its parameters; use optimizer='lm'"
         )
     check_parameters(model, batch.features)
+    if linear and optimizer in {"auto", "closed-form"}:
+        return "closed-form"
+    _check_trainable(model, batch.select([0]))
     if optimizer != "auto":
         return optimizer
-    if linear:
-        return "closed-form"
     return "adam" if adam_is_meant else "lm"
+
+
+def _check_trainable(model: nn.Module, one: AtomBatch) -> None:
+    """Refuse a module that is no potential, by what it gives for one structure."""
+    name = type(model).__name__
+    for key, p in model.named_parameters():
+        if not p.requires_grad:
+            raise InputError(
+                f"parameter {key!r} is frozen (requires_grad is False), but the loss counts all "
+                "weights; call requires_grad_(True) on the model"
+            )
+    twin = copy.deepcopy(model).eval()
+    with torch.enable_grad():
+        local = twin(one.features.to(next(twin.parameters()).dtype), one.types)
+    if tuple(local.shape) != (len(one),):
+        raise InputError(
+            f"a model must give one energy for each atom, here shape ({len(one)},), but {name} "
+            f"gives {tuple(local.shape)}"
+        )
+    if not local.requires_grad:
+        raise InputError(
+            f"the energies of {name} do not depend on its parameters, so nothing can be trained; "
+            "look at its forward method"
+        )
 
 
 def energy_errors(model: nn.Module, batch: AtomBatch) -> Tensor:
     """Error of each structure's energy per atom.
 
     Args:
-        model: maps (features, types) to atomic energies.
+        model: maps (features, types) to atomic energies; asked in evaluation mode.
         batch: structures with energies.
 
     Returns:
         Predicted minus reference energy in eV per atom, shape (structures,).
     """
+    twin = copy.deepcopy(model).eval()
     with torch.no_grad():
-        local = model(batch.features.to(next(model.parameters()).dtype), batch.types)
+        local = twin(batch.features.to(next(twin.parameters()).dtype), batch.types)
     local = local.to(torch.float64)
     totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
     return (totals - batch.labels()) / batch.counts

@@ -113,7 +113,8 @@ def search_mu(
     """
     if not len(validation.labels()):
         raise InputError("the validation set is empty; give validation structures or a fixed mu")
-    grid = tuple(sorted(mus or default_grid(model, train, objective), reverse=True))
+    chosen = default_grid(model, train, objective) if mus is None else map(float, mus)
+    grid = tuple(sorted(chosen, reverse=True))
     if rule not in get_args(Rule):
         raise InputError(f"rule {rule!r} is unknown; use one of {', '.join(get_args(Rule))}")
     if not grid:

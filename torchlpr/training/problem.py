@@ -115,8 +115,9 @@ class Problem:
         gradient = torch.cat([g.reshape(-1) for g in first])
 
         def product(vector: Tensor) -> Tensor:
-            if not gradient.requires_grad:  # a model whose output ignores its weights
+            if not gradient.requires_grad:  # a model whose gradient does not depend on them
                 return self.mu * vector
+            self.set(weights)  # the graph sees the weights of the model, which may have moved
             second = torch.autograd.grad(
                 gradient,
                 self.parameters,

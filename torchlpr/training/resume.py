@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from torchlpr.errors import InputError
+from torchlpr.models.state import architecture
 from torchlpr.objective import Objective
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
@@ -36,7 +37,8 @@ def fingerprint(
     Returns:
         Hexadecimal SHA-256.
     """
-    digest = hashlib.sha256(json.dumps([objective.as_dict(), asdict(settings)]).encode())
+    text = json.dumps([objective.as_dict(), asdict(settings), architecture(model)])
+    digest = hashlib.sha256(text.encode())
     data = (batch.features, batch.types, batch.structure, batch.labels())
     for tensor in (*data, *model.state_dict().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

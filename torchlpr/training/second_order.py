@@ -35,7 +35,8 @@ def train_second_order(
     """Minimise in float64 and give the weights back to the model.
 
     Args:
-        model: maps (features, types) to atomic energies; changed in place.
+        model: maps (features, types) to atomic energies; changed in place, and asked in
+            evaluation mode.
         batch: training structures with energies.
         objective: the loss.
         settings: when to stop.
@@ -47,13 +48,15 @@ def train_second_order(
         damping, radius (eV), Hessian-vector products so far.
     """
     settings = settings or LMSettings()
-    twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)
+    twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True).eval()
     data = batch.to(dtype=torch.float64)
     save, stored = None, None
     if out is not None:
         mark = fingerprint(model, batch, objective, settings)
         save = SavePoint(make_folder(out) / "training.lm", mark)
         stored = save.load()
+    if stored is not None:  # files hold tensors of the CPU
+        stored["weights"] = stored["weights"].to(data.features.device)
     # the basis is not unique: stored weights are worth nothing without theirs
     small = compress(twin, data) if stored is None else _again(twin, data, stored.pop("basis"))
     problem = Problem(*((small.model, small.batch) if small else (twin, data)), objective)
@@ -78,7 +81,7 @@ def _again(model: nn.Module, batch: AtomBatch, basis: Tensor | None) -> Compress
     """The compression of an interrupted run."""
     if basis is None or not isinstance(model, BehlerParrinelloMLP):
         return None
-    return Compression.of(model, batch, basis)
+    return Compression.of(model, batch, basis.to(batch.features.device))
 
 
 def _write_log(path: Path, rows: list[tuple[float, ...]]) -> None:

@@ -106,7 +106,7 @@ def stationarity(
     """Measure how close a model's weights are to a minimum, in float64.
 
     Args:
-        model: maps (features, types) to atomic energies; not changed.
+        model: maps (features, types) to atomic energies, asked in evaluation mode; not changed.
         batch: training structures with energies.
         objective: the loss.
         factor: the Gauss-Newton factor of these rows where it is already known.
@@ -114,12 +114,12 @@ def stationarity(
     Returns:
         The measures.
     """
-    twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True)
+    twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True).eval()
     problem = Problem(twin, batch.to(dtype=torch.float64), objective)
     weights = problem.weights
     gradient, hessian = problem.derivatives(weights)
     if factor is None:
-        factor = build(energy_rows(model, batch, objective), objective.mu)
+        factor = build(energy_rows(twin, batch, objective), objective.mu)
     solve = partial(solve_vector, factor)
     step = solve(gradient)
     spectrum = relative_spectrum(hessian, solve, weights)
