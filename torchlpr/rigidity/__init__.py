@@ -1,7 +1,8 @@
 """Rigidity of local and total predictions: thin over curvature."""
 
+from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.offset import offset_rigidity
 from torchlpr.rigidity.prediction import prediction_rigidity
-from torchlpr.rigidity.rigidity import Evaluation, Rigidity
+from torchlpr.rigidity.rigidity import Rigidity
 
-__all__ = ["Evaluation", "Rigidity", "offset_rigidity", "prediction_rigidity"]
+__all__ = ["Evaluation", "Interval", "Rigidity", "offset_rigidity", "prediction_rigidity"]

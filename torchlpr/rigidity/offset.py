@@ -9,8 +9,9 @@ from torch import Tensor
 
 from torchlpr.curvature import gradient_chunks
 from torchlpr.errors import InputError
+from torchlpr.rigidity.evaluation import Evaluation
 from torchlpr.rigidity.prediction import quadratic_forms
-from torchlpr.rigidity.rigidity import Evaluation, Rigidity
+from torchlpr.rigidity.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["offset_rigidity"]

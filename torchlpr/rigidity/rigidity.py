@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from torchlpr.curvature import (
     structure_chunks,
     structure_gradients,
 )
-from torchlpr.curvature.factor import QuadraticForm, UpdatableFactor, check_finite
+from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
 from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
@@ -34,41 +34,12 @@ from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
+from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["Evaluation", "Interval", "Rigidity"]
-
-
-class Evaluation(NamedTuple):
-    """Rigidities, each with its validity.
-
-    Attributes:
-        rigidity: 1/(g^T H^-1 g), 1/eV^2, shape (K,).
-        mu_fraction: share r_k in (0, 1] of the regulariser in it, equal to
-            d ln(rigidity)/d ln(mu), shape (K,). Near 1 the number is the regulariser's alone:
-            the data say nothing about that prediction.
-    """
-
-    rigidity: Tensor
-    mu_fraction: Tensor
-
-
-class Interval(NamedTuple):
-    """Rigidities between certified ends.
-
-    Attributes:
-        lower: lower end of the rigidity, 1/eV^2, shape (K,).
-        upper: upper end; where the shape is an exact one, both are the rigidity itself.
-        mu_fraction_lower: lower end of the mu-fraction, shape (K,).
-        mu_fraction_upper: upper end of it.
-    """
-
-    lower: Tensor
-    upper: Tensor
-    mu_fraction_lower: Tensor
-    mu_fraction_upper: Tensor
+__all__ = ["Rigidity"]
 
 
 class Rigidity:
@@ -243,7 +214,9 @@ class Rigidity:
         size = self._chunk(batch, sweep=True)
         shared = Sweep(self._updatable(), mus)
         parts = [
-            _evaluation(checked_forms(shared.quadratic_forms(check_finite("gradient", gradients))))
+            Evaluation.of(
+                checked_forms(shared.quadratic_forms(check_finite("gradient", gradients)))
+            )
             for _, gradients in gradient_chunks(self.model, batch, size, self.subset)
         ]
         return Evaluation(
@@ -261,7 +234,7 @@ class Rigidity:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
         chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
-        return _joined([self._evaluate(gradients) for _, gradients in chunks])
+        return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -294,7 +267,7 @@ class Rigidity:
         mean = 1.0 / batch.counts.to(torch.float64)
         size = self._chunk(batch)
         parts = structure_chunks(batch, self.factor.n_parameters, size)
-        return _joined([
+        return Evaluation.joined([
             self._evaluate(structure_gradients(self.model, part, mean[where], size, self.subset))
             for where, part in parts
         ])
@@ -361,33 +334,16 @@ class Rigidity:
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
-        return _evaluation(quadratic_forms(self.factor, gradients))
+        return Evaluation.of(quadratic_forms(self.factor, gradients))
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):
             value, fraction = self._evaluate(gradients)
             return Interval(value, value, fraction, fraction)
-        bounds = self.factor.bounds(check_finite("gradient", gradients))
-        return Interval(
-            1.0 / bounds.upper,
-            1.0 / bounds.lower,
-            bounds.regulariser_lower / bounds.upper,
-            (bounds.regulariser_upper / bounds.lower).clamp(max=1.0),
-        )
+        return Interval.of(self.factor.bounds(check_finite("gradient", gradients)))
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
         return fitting_chunk(
             self.factor, len(batch), self.memory_limit, batch.features.device, sweep
         )
-
-
-def _evaluation(forms: QuadraticForm) -> Evaluation:
-    return Evaluation(1.0 / forms.value, forms.regulariser / forms.value)
-
-
-def _joined(parts: list[Evaluation]) -> Evaluation:
-    return Evaluation(
-        torch.cat([part.rigidity for part in parts]),
-        torch.cat([part.mu_fraction for part in parts]),
-    )
