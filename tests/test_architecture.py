@@ -13,7 +13,8 @@ import torchlpr
 
 ROOT = Path(torchlpr.__file__).parent
 ORDER = [
-    "errors", "extras", "files", "serialization",  # plain helpers that know nothing of atoms
+    # plain helpers that know nothing of atoms
+    "errors", "extras", "files", "free_memory", "serialization",
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
     "rigidity", "design", "calibration", "analysis", "export", "pipeline", "studies", "cli",
 ]  # fmt: skip

@@ -166,9 +166,13 @@ def test_bad_values(value: float) -> None:
         Objective(mu=value)
     with pytest.raises(InputError, match=f"energy_weight must be a positive number, not {value}"):
         Objective(mu=1.0, energy_weight=value)
+    if value:
+        with pytest.raises(InputError, match=f"force_weight must be .* alone, not {value}"):
+            Objective(mu=1.0, force_weight=value)
 
 
 def test_settings_round_trip() -> None:
-    objective = Objective(mu=0.25, energy_weight=2.0, per_atom=False)
-    assert objective.as_dict() == {"mu": 0.25, "energy_weight": 2.0, "per_atom": False}
+    objective = Objective(mu=0.25, energy_weight=2.0, per_atom=False, force_weight=0.1)
+    settings = {"mu": 0.25, "energy_weight": 2.0, "per_atom": False, "force_weight": 0.1}
+    assert objective.as_dict() == settings
     assert Objective(**objective.as_dict()) == objective

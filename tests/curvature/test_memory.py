@@ -12,10 +12,10 @@ import torch
 
 from tests.cases import make_batch, random_tensor
 from tests.curvature import peak_memory
+from torchlpr import free_memory
 from torchlpr.curvature import (
     build,
     choose_shape,
-    free_memory,
     memory,
     parameter_count,
     predict_memory,

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from torchlpr.curvature import free_memory, memory
+from torchlpr.curvature import memory
 from torchlpr.curvature.factor import Factor, check_finite, regulariser_vector
 from torchlpr.curvature.matrix_free import MatrixFree, MatrixFreeSettings
 from torchlpr.curvature.parameter_space import ParameterSpace
@@ -16,6 +16,8 @@ from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
 from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
+from torchlpr.free_memory import format_bytes
+from torchlpr.free_memory import memory_limit as available
 from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["Shape", "build", "build_matrix_free", "check_shape", "choose_shape", "load_factor"]
@@ -41,7 +43,7 @@ def choose_shape(
         InputError: with sizes and alternatives, if no shape fits that allows a weight without
             regulariser.
     """
-    limit = free_memory.memory_limit(memory_limit)
+    limit = available(memory_limit)
     sizes = f"{n_rows} rows, {n_parameters} parameters"
     if zero_mu:
         why = "a weight without regulariser needs the P x P triangle"
@@ -53,7 +55,7 @@ def choose_shape(
     fitting = memory.shapes_that_fit(order, n_rows, n_parameters, limit)
     if not fitting and not zero_mu:
         needs = memory.needs_in_words(order, n_rows, n_parameters)
-        allowed = free_memory.format_bytes(limit)
+        allowed = format_bytes(limit)
         return "matrix-free", f"{sizes} need {needs}, {allowed} are allowed: intervals instead"
     shape, size = memory.fitting_shape(order, n_rows, n_parameters, limit)
     if shape != order[0]:
@@ -86,7 +88,7 @@ def build(
             cannot hold the problem, or it does not fit into memory.
     """
     # the rows themselves are there already
-    limit = free_memory.memory_limit(memory_limit, rows.device) + 8 * rows.numel()
+    limit = available(memory_limit, rows.device) + 8 * rows.numel()
     matrix = check_finite("row", rows)
     regulariser = regulariser_vector(mu, matrix)
     zero_mu = bool((regulariser == 0).any())

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from torchlpr.curvature.deflation import Deflated, strongest_directions
 from torchlpr.curvature.factor import QuadraticForm
-from torchlpr.curvature.free_memory import format_bytes, memory_limit
 from torchlpr.curvature.products import RowProducts
 from torchlpr.curvature.quadrature import Quadrature, quadrature
 from torchlpr.errors import InputError
+from torchlpr.free_memory import format_bytes, memory_limit
 
 __all__ = ["Bounds", "MatrixFree", "MatrixFreeSettings"]
 

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 
 from torchlpr.curvature.factor import Factor
-from torchlpr.curvature.free_memory import format_bytes, memory_limit
 from torchlpr.curvature.gradients import CHUNK_BYTES
 from torchlpr.errors import InputError
+from torchlpr.free_memory import format_bytes, memory_limit
 
 __all__ = [
     "Memory",

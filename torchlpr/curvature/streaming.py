@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from torchlpr.curvature.accumulators import Accumulator, RowAccumulator, TriangleAccumulator
-from torchlpr.curvature.free_memory import memory_limit
 from torchlpr.curvature.gradients import parameter_count
 from torchlpr.curvature.memory import (
     ShapeName,
@@ -23,6 +22,7 @@ from torchlpr.curvature.memory import (
 from torchlpr.curvature.rows import energy_rows, structure_chunks
 from torchlpr.curvature.subsets import Subset
 from torchlpr.errors import InputError
+from torchlpr.free_memory import memory_limit
 from torchlpr.models.state import architecture
 from torchlpr.objective import Objective
 from torchlpr.serialization import read_document, write_document

@@ -123,12 +123,20 @@ class SOAP:
         """Number of columns: pairs x (max_radial + 1)^2 x (max_angular + 1)."""
         return len(self.pairs) * (self.max_radial + 1) ** 2 * (self.max_angular + 1)
 
-    def __call__(self, structures: Sequence[ase.Atoms], progress: bool | None = None) -> AtomBatch:
+    def __call__(
+        self,
+        structures: Sequence[ase.Atoms],
+        progress: bool | None = None,
+        *,
+        derivatives: bool = False,
+    ) -> AtomBatch:
         """Features of all atoms of some structures.
 
         Args:
             structures: periodic in all directions or in none.
             progress: show a progress bar; None shows one on terminals, after two seconds.
+            derivatives: give the derivatives by positions too, and the forces where there are
+                any; they take 24 bytes a feature and pair of neighbours.
 
         Returns:
             Batch in the order of the structures and of their atoms, features float64 on the CPU;
@@ -139,7 +147,12 @@ class SOAP:
                 if the features do not fit into the memory of the machine.
         """
         structures = checked(structures, self.types, "SOAP")
-        return as_batch(self._features(structures, progress), structures)
+        features = self._features(structures, progress)
+        if not derivatives:
+            return as_batch(features, structures)
+        from torchlpr.descriptors.derivatives import feature_derivatives
+
+        return as_batch(features, structures, feature_derivatives(self, structures, progress))
 
     def _features(self, structures: list[ase.Atoms], progress: bool | None) -> Tensor:
         """Features from the cache if it has them, else computed and kept."""

@@ -64,6 +64,31 @@ class SoapGradients:
                 strain += np.einsum("kxyp,kp->xy", gradient.values, chosen[centre])
         return torch.from_numpy(positions), torch.from_numpy(strain)
 
+    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The derivatives themselves, where they are not zero.
+
+        Returns:
+            Centres and moved atoms, shape (pairs,) each, both numbered as in the structure, and
+            dx/dr in 1/Å, shape (pairs, 3, features).
+        """
+        found = []
+        for rows, columns, block in self._blocks:
+            gradient = block.gradient("positions")
+            centre, _, atom = np.asarray(gradient.samples.values, dtype=np.int64).T
+            found.append((rows[centre] * self._n_atoms + atom, columns, gradient.values))
+        everything = [code for code, _, _ in found] or [np.empty(0, dtype=np.int64)]
+        codes = np.unique(np.concatenate(everything))
+        values = np.zeros((len(codes), 3, self.features.shape[1]))
+        for code, columns, gradient in found:
+            values[np.searchsorted(codes, code), :, columns] = gradient
+        centre, moved = map(torch.from_numpy, np.divmod(codes, self._n_atoms))
+        out = torch.from_numpy(values)
+        if self._norms is not None:  # x = p/|p|: dx = (dp - x (x . dp)) / |p|
+            x = self.features[centre].unsqueeze(1)  # [pair, 1, feature]
+            out -= (out @ x.mT) * x
+            out /= self._norms[centre].unsqueeze(1)
+        return centre + self.atoms.start, moved, out
+
 
 def soap_gradients(soap: SOAP, atoms: ase.Atoms) -> Iterator[SoapGradients]:
     """Features of one structure with their derivatives, chunk after chunk.

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.io import energy_of
+from torchlpr.structures.derivatives import Derivatives
+from torchlpr.structures.io import energy_of, forces_of
 
 __all__ = ["as_batch", "checked"]
 
@@ -56,12 +57,15 @@ def checked(
     return list(structures)
 
 
-def as_batch(features: Tensor, structures: Sequence[ase.Atoms]) -> AtomBatch:
+def as_batch(
+    features: Tensor, structures: Sequence[ase.Atoms], derivatives: Derivatives | None = None
+) -> AtomBatch:
     """Features with the species and, where every structure has one, the energies.
 
     Args:
         features: in the order of the structures and of their atoms, shape (atoms, features).
         structures: the structures.
+        derivatives: of the features; with them come the forces of those structures that have any.
 
     Returns:
         The batch, on the device of the features.
@@ -74,8 +78,20 @@ def as_batch(features: Tensor, structures: Sequence[ase.Atoms]) -> AtomBatch:
         torch.from_numpy(np.concatenate([atoms.numbers for atoms in structures])).long(),
         torch.arange(len(structures)).repeat_interleave(counts),
         torch.tensor(labelled, dtype=torch.float64) if len(labelled) == len(structures) else None,
+        None if derivatives is None else _forces(structures),
+        derivatives,
     )
     return batch
+
+
+def _forces(structures: Sequence[ase.Atoms]) -> Tensor | None:
+    """Forces of all atoms, not a number where a structure has none; None where none has any."""
+    found = [forces_of(atoms) for atoms in structures]
+    if all(forces is None for forces in found):
+        return None
+    gaps = [np.full((len(atoms), 3), np.nan) for atoms in structures]
+    filled = [gap if f is None else f for f, gap in zip(found, gaps, strict=True)]
+    return torch.from_numpy(np.concatenate(filled))
 
 
 def _problem(atoms: ase.Atoms, mixed_pbc: bool) -> str:

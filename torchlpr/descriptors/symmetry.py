@@ -182,14 +182,17 @@ class SymmetryFunctions:
         *,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
+        derivatives: bool = False,
     ) -> AtomBatch:
-        """Features of all atoms of some structures, without derivatives.
+        """Features of all atoms of some structures.
 
         Args:
             structures: periodic in any directions.
             progress: show a progress bar; None shows one on terminals, after two seconds.
             dtype: of the features.
             device: to compute on.
+            derivatives: give the derivatives by positions too, and the forces where there are
+                any; they take 24 bytes a feature and pair of neighbours.
 
         Returns:
             Batch in the order of the structures and of their atoms; with energies if every
@@ -213,15 +216,22 @@ class SymmetryFunctions:
                 with torch.no_grad():
                     parts.append(self.features(geometry))
                 bar.update(len(block))
-        return as_batch(torch.cat(parts), structures)
+        features = torch.cat(parts)
+        if not derivatives:
+            return as_batch(features, structures)
+        from torchlpr.descriptors.derivatives import feature_derivatives
 
-    def features(self, geometry: Geometry) -> Tensor:
+        return as_batch(features, structures, feature_derivatives(self, structures, progress))
+
+    def features(self, geometry: Geometry, vectors: Tensor | None = None) -> Tensor:
         """Features, differentiable in positions and cells as often as autograd is asked to.
 
         Forces are ``-torch.autograd.grad(energy, geometry.positions)``.
 
         Args:
             geometry: from :meth:`Geometry.from_structures` with this cutoff or a larger one.
+            vectors: from the centre to the neighbour of each pair, where they are the variables;
+                None takes the geometry's.
 
         Returns:
             Shape (atoms, features), in the dtype and on the device of the geometry.
@@ -235,7 +245,7 @@ class SymmetryFunctions:
                 f"functions need {self.cutoff}"
             )
         species = self._species(geometry.types)
-        vectors = geometry.vectors()
+        vectors = geometry.vectors() if vectors is None else vectors
         r = torch.linalg.vector_norm(vectors, dim=1)
         parts = []
         if self.g2:

@@ -27,11 +27,11 @@ from torchlpr.curvature import (
     structure_gradients,
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
-from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
 from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
+from torchlpr.free_memory import memory_limit as available
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
 from torchlpr.rigidity.evaluation import Evaluation, Interval

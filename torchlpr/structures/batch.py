@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from torchlpr.errors import InputError
+from torchlpr.structures.batch_checks import as_tensor, as_whole, check_batch
+from torchlpr.structures.derivatives import Derivatives
 
 __all__ = ["AtomBatch"]
-
-MAX_ATOMIC_NUMBER = 118
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +26,21 @@ class AtomBatch:
             ``range(structures)`` and without gaps.
         energies: total energies in eV, shape (structures,), float64 whatever the features are
             (totals of thousands of eV lose meV in float32), or None where there are no labels.
+        forces: in eV/Å, shape (atoms, 3), float64, not a number throughout a structure that has
+            none; None where no structure has any.
+        derivatives: of the features by positions, which training on forces and its rigidity need;
+            None where they were not asked for.
     """
 
     features: Tensor
     types: Tensor
     structure: Tensor
     energies: Tensor | None = None
+    forces: Tensor | None = None
+    derivatives: Derivatives | None = None
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_batch(self)
 
     @classmethod
     def from_arrays(
@@ -43,6 +49,8 @@ class AtomBatch:
         types: object,
         structure: object,
         energies: object | None = None,
+        forces: object | None = None,
+        derivatives: Derivatives | None = None,
     ) -> AtomBatch:
         """Make a batch from anything that :func:`torch.as_tensor` reads (arrays, lists, tensors).
 
@@ -51,6 +59,8 @@ class AtomBatch:
             types: atomic numbers, shape (atoms,).
             structure: structure index of each atom, shape (atoms,).
             energies: total energies in eV, shape (structures,).
+            forces: in eV/Å, shape (atoms, 3), not a number where a structure has none.
+            derivatives: of the features by positions.
 
         Returns:
             The batch; integer features become float64.
@@ -58,16 +68,16 @@ class AtomBatch:
         Raises:
             InputError: if shapes disagree, a value is not finite, or an index has gaps.
         """
-        x = _tensor("features", features)
+        x = as_tensor("features", features)
         if not x.is_floating_point():
             x = x.to(torch.float64)
         return cls(
             x,
-            _whole("types", types, x.device),
-            _whole("structure", structure, x.device),
-            None
-            if energies is None
-            else _tensor("energies", energies).to(dtype=torch.float64, device=x.device),
+            as_whole("types", types, x.device),
+            as_whole("structure", structure, x.device),
+            _labels("energies", energies, x.device),
+            _labels("forces", forces, x.device),
+            derivatives and derivatives.to(x.device, x.dtype),
         )
 
     def __len__(self) -> int:
@@ -100,6 +110,15 @@ class AtomBatch:
             )
         return self.energies
 
+    @property
+    def has_forces(self) -> Tensor:
+        """Which structures have forces, shape (structures,), boolean."""
+        if self.forces is None:
+            return torch.zeros(self.n_structures, dtype=torch.bool, device=self.types.device)
+        missing = torch.zeros_like(self.counts)
+        missing.index_add_(0, self.structure, torch.isnan(self.forces[:, 0]).long())
+        return missing == 0
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> AtomBatch:
@@ -107,7 +126,7 @@ class AtomBatch:
 
         Args:
             device: target device, None keeps it.
-            dtype: dtype of the features, None keeps it; energies stay float64.
+            dtype: dtype of features and derivatives, None keeps it; labels stay float64.
 
         Returns:
             The moved batch; no copy is made where nothing changes.
@@ -118,6 +137,8 @@ class AtomBatch:
             types=self.types.to(device=device),
             structure=self.structure.to(device=device),
             energies=None if self.energies is None else self.energies.to(device=device),
+            forces=None if self.forces is None else self.forces.to(device=device),
+            derivatives=None if self.derivatives is None else self.derivatives.to(device, dtype),
         )
 
     def select(self, structures: Sequence[int] | Tensor) -> AtomBatch:
@@ -132,7 +153,7 @@ class AtomBatch:
         Raises:
             InputError: if an index is out of range or occurs twice.
         """
-        chosen = _whole("structures", structures, self.structure.device)
+        chosen = as_whole("structures", structures, self.structure.device)
         outside = (chosen < 0) | (chosen >= self.n_structures)
         if bool(outside.any()):
             raise InputError(
@@ -151,11 +172,16 @@ class AtomBatch:
             self.types[atoms],
             renumbered[atoms],
             None if self.energies is None else self.energies[chosen],
+            None if self.forces is None else self.forces[atoms],
+            None if self.derivatives is None else self.derivatives.select(atoms, len(self)),
         )
 
     @staticmethod
     def cat(batches: Sequence[AtomBatch]) -> AtomBatch:
         """Join batches into one; it has energies only if all of them have.
+
+        Where one has forces all have, those of the others not a number. There are derivatives if
+        all batches have them, or all but those without forces where others have forces.
 
         Args:
             batches: at least one batch, all with the same number of features.
@@ -176,74 +202,33 @@ class AtomBatch:
             offsets.append(total)
             total += batch.n_structures
         energies = [b.energies for b in batches if b.energies is not None]
+        labelled = [b.forces is not None for b in batches]
+        derived = [b.derivatives is not None for b in batches]
+        # a batch without either takes no part in the force rows, whatever its derivatives are
+        needed = labelled if any(labelled) else [True] * len(batches)
+        complete = any(derived) and all(d >= n for d, n in zip(derived, needed, strict=True))
         return AtomBatch(
             torch.cat([b.features for b in batches]),
             torch.cat([b.types for b in batches]),
             torch.cat([b.structure + o for b, o in zip(batches, offsets, strict=True)]),
             torch.cat(energies) if len(energies) == len(batches) else None,
+            torch.cat([_forces_or_gap(b) for b in batches]) if any(labelled) else None,
+            Derivatives.cat([b.derivatives for b in batches], [len(b) for b in batches])
+            if complete
+            else None,
         )
 
 
-def _tensor(name: str, values: object) -> Tensor:
-    """Anything torch can read, or an error that names it."""
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} cannot be read as numbers: {error}") from error
+def _labels(name: str, values: object | None, device: torch.device) -> Tensor | None:
+    """Labels in float64, where there are any."""
+    if values is None:
+        return None
+    return as_tensor(name, values).to(dtype=torch.float64, device=device)
 
 
-def _whole(name: str, values: object, device: torch.device) -> Tensor:
-    """Whole numbers as int64; fractions and booleans are refused rather than rounded."""
-    given = _tensor(name, values)
-    if given.dtype == torch.bool or (given.numel() and not bool((given == given.long()).all())):
-        raise InputError(f"{name} must be whole numbers")
-    return given.to(dtype=torch.int64, device=device)
-
-
-def _check(batch: AtomBatch) -> None:
-    """Refuse a batch whose tensors do not fit together."""
-    if batch.features.ndim != 2:
-        raise InputError(
-            f"features must have shape (atoms, features), not {tuple(batch.features.shape)}"
-        )
-    if not batch.features.is_floating_point():
-        raise InputError(f"features must be floating point, not {batch.features.dtype}")
-    atoms = batch.features.shape[0]
-    for name in ("types", "structure"):
-        values = getattr(batch, name)
-        if tuple(values.shape) != (atoms,):
-            shape = tuple(values.shape)
-            raise InputError(f"{name} must have shape ({atoms},) as features do, not {shape}")
-        if values.dtype != torch.int64:
-            raise InputError(f"{name} must be int64, not {values.dtype}")
-    _check_indices(batch)
-    sums = batch.features.detach().sum(dim=1)  # no mask as large as the features
-    if not bool(torch.isfinite(sums).all()):
-        atom = int((~torch.isfinite(sums)).nonzero()[0])
-        raise InputError(f"features of atom {atom} are not finite; look at its geometry")
-    if batch.energies is not None:
-        if tuple(batch.energies.shape) != (batch.n_structures,):
-            raise InputError(
-                f"energies must have shape ({batch.n_structures},), one for each structure, "
-                f"not {tuple(batch.energies.shape)}"
-            )
-        if not bool(torch.isfinite(batch.energies).all()):
-            bad = int((~torch.isfinite(batch.energies)).nonzero()[0])
-            raise InputError(f"the energy of structure {bad} is not finite")
-
-
-def _check_indices(batch: AtomBatch) -> None:
-    """Refuse atomic numbers that are none and structures numbered with gaps."""
-    if not len(batch):
-        return
-    lowest, highest = int(batch.types.min()), int(batch.types.max())
-    if lowest < 1 or highest > MAX_ATOMIC_NUMBER:
-        wrong = lowest if lowest < 1 else highest
-        raise InputError(f"{wrong} among the types is no atomic number")
-    if int(batch.structure.min()) < 0:
-        raise InputError("structure indices must not be negative")
-    if batch.n_structures > len(batch):  # before anything is counted: an index may be huge
-        raise InputError("structure indices have gaps; number the structures from 0 without gaps")
-    if int(batch.counts.min()) == 0:
-        gap = int((batch.counts == 0).nonzero()[0])
-        raise InputError(f"structure {gap} has no atoms; number the structures without gaps")
+def _forces_or_gap(batch: AtomBatch) -> Tensor:
+    """The forces of a batch, or as many that are not a number."""
+    if batch.forces is not None:
+        return batch.forces
+    gap: Tensor = torch.full((len(batch), 3), torch.nan, dtype=torch.float64)
+    return gap.to(batch.features.device)
