@@ -2,6 +2,7 @@
 
 from torchlpr.curvature.accumulators import Accumulator, RowAccumulator, TriangleAccumulator
 from torchlpr.curvature.factor import Factor, QuadraticForm, UpdatableFactor, solve_vector
+from torchlpr.curvature.force_products import training_products
 from torchlpr.curvature.gauss_newton import build, build_matrix_free, choose_shape, load_factor
 from torchlpr.curvature.gradients import atomic_gradients, gradient_chunks, parameter_count
 from torchlpr.curvature.matrix_free import Bounds, MatrixFree, MatrixFreeSettings
@@ -12,6 +13,7 @@ from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.streaming import accumulate, accumulate_batch
 from torchlpr.curvature.subsets import Subset, parameter_subset
 from torchlpr.curvature.sweep import Sweep
+from torchlpr.curvature.training_rows import force_rows, training_row_chunks, training_rows
 
 __all__ = [
     "Accumulator",
@@ -37,6 +39,7 @@ __all__ = [
     "build_matrix_free",
     "choose_shape",
     "energy_rows",
+    "force_rows",
     "gradient_chunks",
     "load_factor",
     "parameter_count",
@@ -45,4 +48,7 @@ __all__ = [
     "solve_vector",
     "structure_chunks",
     "structure_gradients",
+    "training_products",
+    "training_row_chunks",
+    "training_rows",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from torchlpr.curvature import memory
 from torchlpr.curvature.factor import Factor, check_finite, regulariser_vector
+from torchlpr.curvature.force_products import ForceRows, TrainingRows
 from torchlpr.curvature.matrix_free import MatrixFree, MatrixFreeSettings
 from torchlpr.curvature.parameter_space import ParameterSpace
 from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
@@ -19,6 +21,7 @@ from torchlpr.errors import InputError
 from torchlpr.free_memory import format_bytes
 from torchlpr.free_memory import memory_limit as available
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.derivatives import Derivatives
 
 __all__ = ["Shape", "build", "build_matrix_free", "check_shape", "choose_shape", "load_factor"]
 
@@ -181,6 +184,12 @@ def _load_matrix_free(
     else:
         batch = AtomBatch(state["features"], state["types"], state["structure"])
         rows = ModelRows(model, batch, state["scale"], subset)
+        if "force_scale" in state:
+            parts = (state[f"force_{name}"] for name in ("centre", "moved", "values"))
+            moving = replace(batch, derivatives=Derivatives(*parts))
+            scale = float(state["force_scale"])
+            forces = ForceRows(model, moving, state["force_atoms"], scale, subset)
+            rows = TrainingRows(rows, forces)
     tolerance, most = state["settings"].tolist()
     settings = MatrixFreeSettings(tolerance, int(most), int(state["kept"]))
     directions = state["left"], state["values"], state["right"]

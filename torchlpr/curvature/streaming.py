@@ -19,8 +19,8 @@ from torchlpr.curvature.memory import (
     evaluation_chunk,
     fitting_shape,
 )
-from torchlpr.curvature.rows import energy_rows, structure_chunks
 from torchlpr.curvature.subsets import Subset
+from torchlpr.curvature.training_rows import training_row_chunks
 from torchlpr.errors import InputError
 from torchlpr.free_memory import memory_limit
 from torchlpr.models.state import architecture
@@ -46,7 +46,7 @@ def accumulate_batch(
 
     Args:
         model: maps (features, types) to atomic energies.
-        batch: training structures; their energies are not used.
+        batch: training structures; their labels are not used.
         objective: gives the row weights.
         shape: "row" or "parameter".
         limit: bytes, by default three quarters of what is free.
@@ -62,15 +62,16 @@ def accumulate_batch(
     """
     n_parameters = parameter_count(model) if subset is None else len(subset)
     device = batch.features.device
-    n_rows = batch.n_structures + (0 if into is None else into.n_rows)
+    own = objective.n_rows(batch)
+    n_rows = own + (0 if into is None else into.n_rows)
     bytes_ = memory_limit(limit, device)
     fitting_shape((shape,), n_rows, n_parameters, bytes_)
     if into is None:
         cls = RowAccumulator if shape == "row" else TriangleAccumulator
-        into = cls(n_parameters, device, batch.n_structures)
+        into = cls(n_parameters, device, own)
     size = max(1, evaluation_chunk(shape, n_rows, n_parameters, bytes_))
-    for _, part in structure_chunks(batch, n_parameters, size):
-        into.update(energy_rows(model, part, objective, size, subset))
+    for _, rows in training_row_chunks(model, batch, objective, size, subset):
+        into.update(rows)
     return into
 
 
@@ -92,7 +93,7 @@ def accumulate(
         model: maps (features, types) to atomic energies.
         batches: training structures, in the same order in every call.
         objective: gives the row weights; mu plays no part.
-        shape: "row" where the structures will be fewer than the weights, else "parameter".
+        shape: "row" where the rows will be fewer than the weights, else "parameter".
         checkpoint: file that keeps the state.
         limit: bytes, by default three quarters of what is free.
 
@@ -110,7 +111,7 @@ def accumulate(
     into, done, reached = _resume(path, parameter_count(model), shape, device)
     last, count = time.monotonic(), 0
     for batch in batches:
-        mark = _digest(mark, batch.features, batch.types, batch.structure)
+        mark = _digest(mark, *_read_by_rows(batch, objective))
         count += 1
         if count < done:
             continue
@@ -128,6 +129,16 @@ def accumulate(
     if path is not None and count > done:
         _save(path, into, count, mark)
     return into
+
+
+def _read_by_rows(batch: AtomBatch, objective: Objective) -> list[Tensor]:
+    """What the rows of a batch depend on."""
+    tensors = [batch.features, batch.types, batch.structure]
+    atoms = objective.force_atoms(batch)
+    if batch.derivatives is not None and len(atoms):
+        d = batch.derivatives
+        tensors += [atoms, d.centre, d.moved, d.values]
+    return tensors
 
 
 def _resume(

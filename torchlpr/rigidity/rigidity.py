@@ -14,17 +14,17 @@ from torchlpr.curvature import (
     Factor,
     MatrixFree,
     MatrixFreeSettings,
-    ModelRows,
     accumulate,
     accumulate_batch,
     build_matrix_free,
     choose_shape,
-    energy_rows,
     gradient_chunks,
     load_factor,
     parameter_subset,
     structure_chunks,
     structure_gradients,
+    training_products,
+    training_rows,
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.gauss_newton import Shape, check_shape
@@ -50,8 +50,9 @@ class Rigidity:
 
     with g_k the gradient of an atomic energy with respect to the weights and R the rows of the
     objective (half convention, energies per atom by default). H is the exact Hessian for linear
-    and kernel heads and the Gauss-Newton Hessian for a network. The training energies play no
-    part: rigidity needs geometries only.
+    and kernel heads and the Gauss-Newton Hessian for a network. The training labels play no
+    part: rigidity needs geometries only. Where the objective weighs forces, every component of
+    them is a row beside those of the energies.
 
     Source: Chong et al., J. Chem. Theory Comput. 19, 8020 (2023), doi:10.1021/acs.jctc.3c00704.
 
@@ -93,13 +94,12 @@ class Rigidity:
         limit = available(memory_limit, train_batch.features.device)
         why = "as asked"
         if shape == "auto":
-            sizes = train_batch.n_structures, len(self.subset)
+            sizes = objective.n_rows(train_batch), len(self.subset)
             shape, why = choose_shape(*sizes, memory_limit=limit)
         factor: Factor
         if shape == "matrix-free":
             settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
-            scale = objective.row_scale(train_batch.counts)
-            products = ModelRows(self.model, train_batch, scale, self.subset)
+            products = training_products(self.model, train_batch, objective, self.subset)
             factor = build_matrix_free(products, objective.mu, settings)
         else:
             exact: ShapeName = "row" if shape == "row" else "parameter"
@@ -139,7 +139,7 @@ class Rigidity:
             model: maps (features, types) to atomic energies; a copy is kept.
             batches: the training structures, in the same order in every call.
             objective: the loss the model was trained with.
-            shape: "parameter", or "row" where the structures are fewer than the weights.
+            shape: "parameter", or "row" where the rows are fewer than the weights.
             checkpoint: file from which a killed call goes on, to the same last bit.
             memory_limit: bytes, by default three quarters of what is free.
 
@@ -190,9 +190,9 @@ class Rigidity:
 
     def _changed(self, batch: AtomBatch, change: Callable[[Tensor], Factor]) -> Rigidity:
         device = batch.features.device
-        check_change(self.factor, batch.n_structures, self.memory_limit, device)
+        check_change(self.factor, self.objective.n_rows(batch), self.memory_limit, device)
         new = type(self).__new__(type(self))
-        factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
+        factor = change(training_rows(self.model, batch, self.objective, self.subset))
         new._keep(self.model, self.objective, self.parameters, self.memory_limit)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
