@@ -22,7 +22,6 @@ from torch import Tensor
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.derivative_products import pull_back
-from torchlpr.structures.derivatives import Derivatives
 
 __all__ = ["Objective", "predict"]
 
@@ -98,7 +97,11 @@ class Objective:
         atoms = torch.arange(len(batch), device=batch.types.device)
         if not self.force_weight:
             return atoms[:0]
-        self._derivatives(batch)
+        if batch.derivatives is None:
+            raise InputError(
+                f"forces weigh {self.force_weight}, but this batch has no derivatives of its "
+                "features; describe the structures with derivatives=True, or set force_weight=0"
+            )
         return atoms if batch.forces is None else atoms[~torch.isnan(batch.forces[:, 0])]
 
     def n_rows(self, batch: AtomBatch) -> int:
@@ -138,7 +141,7 @@ class Objective:
             local = model(batch.features, batch.types)
             return self.residuals(local, batch.structure, counts, labels)
         targets, atoms = _forces(batch), self.force_atoms(batch)
-        local, forces = predict(model, batch, self._derivatives(batch))
+        local, forces = predict(model, batch)
         errors = (forces[atoms].to(targets.dtype) - targets[atoms]).reshape(-1)
         energies = self.residuals(local, batch.structure, counts, labels)
         return torch.cat([energies, self.force_scale * errors])
@@ -182,36 +185,30 @@ class Objective:
         """The plain settings, as checkpoints store them."""
         return asdict(self)
 
-    def _derivatives(self, batch: AtomBatch) -> Derivatives:
-        if batch.derivatives is None:
-            raise InputError(
-                f"forces weigh {self.force_weight}, but this batch has no derivatives of its "
-                "features; describe the structures with derivatives=True, or set force_weight=0"
-            )
-        return batch.derivatives
 
-
-def predict(
-    model: Callable[[Tensor, Tensor], Tensor], batch: AtomBatch, derivatives: Derivatives
-) -> tuple[Tensor, Tensor]:
+def predict(model: Callable[[Tensor, Tensor], Tensor], batch: AtomBatch) -> tuple[Tensor, Tensor]:
     r"""Atomic energies and forces, :math:`F_i = -\sum_k (dE/dx_k) \cdot (dx_k/dr_i)`.
 
     Args:
         model: maps (features, types) to atomic energies, each of its own atom's features.
-        batch: the atoms.
-        derivatives: of their features.
+        batch: structures with derivatives of their features.
 
     Returns:
         Energies in eV, shape (atoms,), and forces in eV/Å, shape (atoms, 3), both differentiable
         in the weights of the model.
+
+    Raises:
+        InputError: if there are no derivatives.
     """
+    if batch.derivatives is None:
+        raise InputError("forces need derivatives; describe the structures with derivatives=True")
 
     def total(features: Tensor) -> tuple[Tensor, Tensor]:
         local = model(features, batch.types)
         return local.sum(), local
 
     sensitivity, local = torch.func.grad(total, has_aux=True)(batch.features)
-    return local, -pull_back(derivatives, sensitivity)
+    return local, -pull_back(batch.derivatives, sensitivity)
 
 
 def _forces(batch: AtomBatch) -> Tensor:

@@ -60,7 +60,7 @@ def test_a_finished_stream_is_read_back(
 ) -> None:
     path = tmp_path / "rows.pt"
     whole = killed_stream.stream(shape, path)
-    monkeypatch.setattr(streaming, "energy_rows", None)  # no row is computed again
+    monkeypatch.setattr(streaming, "training_row_chunks", None)  # no row is computed again
     assert_same_bits(killed_stream.stream(shape, path), whole)
 
 

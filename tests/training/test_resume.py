@@ -14,11 +14,10 @@ from tests.cases import MODELS, make_batch
 from tests.training import dense
 from torchlpr import BehlerParrinelloMLP, InputError, Objective
 from torchlpr.models import compression
-from torchlpr.training import LMSettings, fit, newton
-from torchlpr.training import levenberg_marquardt as lm
+from torchlpr.training import LMSettings, fit
 from torchlpr.training.callbacks import ResumableCheckpoint
 from torchlpr.training.network import CHECKPOINT
-from torchlpr.training.problem import Problem
+from torchlpr.training.problem import Linearisation, Problem
 from torchlpr.training.resume import SavePoint
 
 OBJECTIVE = Objective(mu=0.02)
@@ -60,16 +59,15 @@ def train(way: str, out: Path | None, **options: Any) -> tuple[np.ndarray, Any]:
 
 def stop_lm(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the step of that number, and each after it, end the process."""
-    real, calls = lm.build, list[int]()
+    real, calls = Linearisation.factor, list[int]()
 
-    def build(*args: Any) -> Any:
+    def factor(*args: Any) -> Any:
         calls.append(1)
         if len(calls) > step:
             raise Killed
         return real(*args)
 
-    monkeypatch.setattr(lm, "build", build)
-    monkeypatch.setattr(newton, "build", build)
+    monkeypatch.setattr(Linearisation, "factor", factor)
 
 
 def same(left: Any, right: Any) -> None:

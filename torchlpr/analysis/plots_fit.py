@@ -1,9 +1,9 @@
-"""How well a model fits: parity and residuals of the energy per atom."""
+"""How well a model fits: parity and residuals of the energy per atom, parity of forces."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,21 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ["parity", "residuals"]
 
+UNITS = {"energy": "eV/atom", "force": "eV/Å"}
 
-def parity(ax: Axes, sets: Mapping[str, tuple[Values, Values]]) -> list[PathCollection]:
-    """Predicted against reference energies, with the line of a perfect fit.
+
+def parity(
+    ax: Axes,
+    sets: Mapping[str, tuple[Values, Values]],
+    quantity: Literal["energy", "force"] = "energy",
+) -> list[PathCollection]:
+    """Predicted against reference energies or forces, with the line of a perfect fit.
 
     Args:
         ax: axes to draw on.
         sets: by name (train, validation, test), the reference and the predicted energies per atom
-            in eV, each of shape (structures,). Later sets are drawn over earlier ones.
+            in eV, each of shape (structures,), or components of forces in eV/Å. Later sets are
+            drawn over earlier ones.
+        quantity: which of the two, for labels and units.
 
     Returns:
-        The points of each set; the corner holds the RMSE of each in meV per atom.
+        The points of each set; the corner holds the RMSE of each in meV per atom or meV/Å.
 
     Raises:
-        InputError: if there is no set, shapes disagree or an energy is not finite.
+        InputError: if there is no set, shapes disagree or a value is not finite.
     """
+    unit = UNITS[quantity]
     pairs = _pairs(sets)
     artists = _scatter(ax, {name: (x, y) for name, (x, y) in pairs.items()})
     everything = np.concatenate([np.concatenate(pair) for pair in pairs.values()])
@@ -41,7 +50,7 @@ def parity(ax: Axes, sets: Mapping[str, tuple[Values, Values]]) -> list[PathColl
     ax.axline((low, low), slope=1, color="0.4", linewidth=1, zorder=0.5)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.locator_params(nbins=5)
-    ax.set(xlabel="reference energy / (eV/atom)", ylabel="predicted energy / (eV/atom)")
+    ax.set(xlabel=f"reference {quantity} / ({unit})", ylabel=f"predicted {quantity} / ({unit})")
     lines = [
         f"{name}: {1000 * float(np.sqrt(np.mean((y - x) ** 2))):.3g}"
         for name, (x, y) in pairs.items()
@@ -50,7 +59,7 @@ def parity(ax: Axes, sets: Mapping[str, tuple[Values, Values]]) -> list[PathColl
     ax.text(
         0.97,
         0.03,
-        "\n".join(["RMSE / (meV/atom)", *lines]),
+        "\n".join([f"RMSE / (m{unit})", *lines]),
         transform=ax.transAxes,
         ha="right",
         va="bottom",

@@ -60,7 +60,15 @@ def train_members(
 
     Returns:
         Weights, shape (members, parameters), float64, and the facts to keep with them.
+
+    Raises:
+        InputError: if the objective weighs forces.
     """
+    if objective.force_weight:
+        raise InputError(
+            f"committees are trained on energies alone, but force_weight is "
+            f"{objective.force_weight}; set it to 0"
+        )
     size = check_method(method, members, fraction, len(batch.labels()))
     used = _choose(model, optimizer, settings is not None)
     weights = _initial(model, batch, members, seed, start, used)

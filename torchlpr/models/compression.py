@@ -1,13 +1,15 @@
 r"""A network on as many features as the training set spans: smaller, and exactly the same minima.
 
 With the thin SVD X = Z V^T of the features, X W^T = Z (W V)^T: a first layer W acts through W V
-alone, and at a minimum of a loss with L2 term the rest of W is zero. SOAP vectors of one system
+alone, and at a minimum of a loss with L2 term the rest of W is zero. With forces the derivatives
+of the features count among them. SOAP vectors of one system
 span a few hundred of thousands of dimensions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +20,24 @@ from torchlpr.structures.batch import AtomBatch
 __all__ = ["Compression", "compress", "feature_span"]
 
 ROUNDING = 1e-14  # singular values below this share of the largest are rounding
+BLOCK = 8192  # rows of the features at a time
 WORTH = 0.7  # of the features, or the smaller network is not worth its making
 
 
-def feature_span(features: Tensor) -> Tensor:
+def feature_span(features: Tensor, changes: Tensor | None = None) -> Tensor:
     """Orthonormal basis of the space that the rows of a matrix span, to rounding.
 
     Args:
         features: shape (atoms, features).
+        changes: further rows, such as derivatives of features, shape (rows, features).
 
     Returns:
         V, shape (features, r).
     """
-    triangle = torch.linalg.qr(features, mode="r").R
+    triangle = features[:0]
+    parts = [features] if changes is None else [features, changes]
+    for block in chain.from_iterable(p.split(max(BLOCK, p.shape[1])) for p in parts):
+        triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, right = torch.linalg.svd(triangle, full_matrices=False)
     rank = int((values > ROUNDING * values.max()).sum()) if values.numel() else 0
     return right[:rank].mT.contiguous()
@@ -66,8 +73,9 @@ class Compression:
         rank, options = basis.shape[1], (model.hidden, model.activation, model.bias)
         small = BehlerParrinelloMLP(rank, model.types, *options, dtype=basis.dtype)
         small.to(basis.device).load_state_dict(_transformed(model, basis))
-        features = batch.features @ basis
-        return cls(small, replace(batch, features=features), basis)
+        features, derivatives = batch.features @ basis, batch.derivatives
+        moved = None if derivatives is None else derivatives.mapped(basis)
+        return cls(small, replace(batch, features=features, derivatives=moved), basis)
 
     def expand(self, model: nn.Module) -> None:
         """Give the full network the weights of the small one.
@@ -91,6 +99,8 @@ def compress(model: nn.Module, batch: AtomBatch) -> Compression | None:
     if not isinstance(model, BehlerParrinelloMLP):
         return None
     basis = feature_span(batch.features)
+    if basis.shape[1] <= WORTH * model.n_features and batch.derivatives is not None:
+        basis = feature_span(batch.features, batch.derivatives.values.flatten(0, 1))
     if not 0 < basis.shape[1] <= WORTH * model.n_features:
         return None
     return Compression.of(model, batch, basis)

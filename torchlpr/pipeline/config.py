@@ -33,7 +33,7 @@ class DataConfig:
             aside for it; 0 for none.
         test: file of test structures, or the fraction of the training file to set aside.
         energy_key: name of the total energy in the files.
-        forces_key: name of the forces in the files.
+        forces_key: name of the forces in the files, read where objective.force_weight is not 0.
         group_key: name of an info entry (a trajectory, say) whose structures stay together.
         seed: seed of the split.
     """
@@ -130,6 +130,7 @@ class ObjectiveConfig:
             one-standard-error of it.
         energy_weight: weight of the energy rows.
         per_atom: energies per atom rather than totals.
+        force_weight: weight of each component of a force in Å^2, 0 to train on energies alone.
     """
 
     mu: float | Literal["auto"] = "auto"
@@ -137,6 +138,7 @@ class ObjectiveConfig:
     rule: Literal["minimum", "one-standard-error"] = "minimum"
     energy_weight: float = 1.0
     per_atom: bool = True
+    force_weight: float = 0.0
 
 
 @dataclass

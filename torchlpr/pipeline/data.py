@@ -14,7 +14,7 @@ from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.pipeline.config import DataConfig, DescriptorConfig
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.io import read, require_energies
+from torchlpr.structures.io import read, require_energies, require_forces
 from torchlpr.structures.species import normalise_types
 from torchlpr.structures.splits import split
 from torchlpr.structures.validation import validate
@@ -31,16 +31,17 @@ class Parts:
     test: list[Atoms]
 
 
-def read_parts(config: DataConfig) -> Parts:
+def read_parts(config: DataConfig, forces: bool = False) -> Parts:
     """Read the files of a fit and set parts of the training file aside as asked.
 
     Args:
         config: where structures come from.
+        forces: whether all must have forces.
 
     Returns:
         The three parts, all with energies.
     """
-    structures = _read(config, config.train)
+    structures = _read(config, config.train, forces)
     fractions = {
         name: float(value)
         for name in ("validation", "test")
@@ -55,17 +56,20 @@ def read_parts(config: DataConfig) -> Parts:
     for name in ("validation", "test"):
         value = getattr(config, name)
         if isinstance(value, str):
-            parts[name] = _read(config, value)
+            parts[name] = _read(config, value, forces)
     return Parts(**parts)
 
 
-def describe(parts: Parts, config: DescriptorConfig) -> tuple[Descriptor, dict[str, AtomBatch]]:
+def describe(
+    parts: Parts, config: DescriptorConfig, derivatives: bool = False
+) -> tuple[Descriptor, dict[str, AtomBatch]]:
     """Features of every part that is not empty.
 
     Args:
         parts: the structures.
         config: the descriptor's settings; its types default to those of the training part, on
             which symmetry functions are scaled.
+        derivatives: with those of the features, and forces.
 
     Returns:
         The descriptor, and batches by the names train, validation and test.
@@ -77,7 +81,10 @@ def describe(parts: Parts, config: DescriptorConfig) -> tuple[Descriptor, dict[s
             validate(structures, f"the {name} set", types=descriptor.types)
     if isinstance(descriptor, SymmetryFunctions) and config.scaling != "none":
         descriptor = descriptor.scaled(parts.train, config.scaling)
-    return descriptor, {name: descriptor(part) for name, part in named.items() if part}
+    batches = {
+        name: descriptor(part, derivatives=derivatives) for name, part in named.items() if part
+    }
+    return descriptor, batches
 
 
 def _descriptor(config: DescriptorConfig, types: list[str]) -> Descriptor:
@@ -98,9 +105,11 @@ def _descriptor(config: DescriptorConfig, types: list[str]) -> Descriptor:
     )
 
 
-def _read(config: DataConfig, path: str) -> list[Atoms]:
+def _read(config: DataConfig, path: str, forces: bool) -> list[Atoms]:
     structures = read(path, config.energy_key, config.forces_key)
     require_energies(structures, path)
+    if forces:
+        require_forces(structures, path)
     return structures
 
 

@@ -35,8 +35,9 @@ from torchlpr.structures.validation import validate
 
 __all__ = ["DesignReport", "design_run"]
 
-# structures whose features are held at a time: a few hundred MB for 100 atoms and 1000 features
-CHUNK = 256
+# structures whose features, and their derivatives, are held at a time: a few hundred MB for 100
+# atoms and 1000 features
+CHUNK, FORCE_CHUNK = 256, 8
 
 EXPLAINED = {
     "mean-log": "increase of the mean ln LPR of the targets",
@@ -163,9 +164,11 @@ def _chunks(run: Run, structures: list[Atoms], progress: bool | None) -> Iterato
     """Features of a few structures at a time."""
     show = None if progress is None else not progress
     with tqdm(total=len(structures), desc="candidates", unit="", disable=show, delay=2) as bar:
-        for start in range(0, len(structures), CHUNK):
-            part = structures[start : start + CHUNK]
-            yield run.descriptor(part, progress=False)
+        forces = run.rigidity.objective.force_weight > 0
+        size = FORCE_CHUNK if forces else CHUNK
+        for start in range(0, len(structures), size):
+            part = structures[start : start + size]
+            yield run.descriptor(part, progress=False, derivatives=forces)
             bar.update(len(part))
 
 

@@ -15,6 +15,7 @@ from torchlpr.analysis.plots_learning import learning_curve
 from torchlpr.export import Run
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import FitResult
+from torchlpr.training.fit import force_errors
 from torchlpr.training.grid_search import GridSearch
 
 __all__ = ["fit_figures", "have_chemiscope", "have_plots"]
@@ -37,10 +38,10 @@ def fit_figures(
     result: FitResult,
     search: GridSearch | None,
 ) -> None:
-    """Parity plot, learning curve and errors over mu, as far as a fit has them.
+    """Parity plots, learning curve and errors over mu, as far as a fit has them.
 
     Args:
-        folder: where to write parity.png, learning.png and mu.png.
+        folder: where to write parity.png, force_parity.png, learning.png and mu.png.
         run: the finished run.
         batches: train, validation and test, baseline subtracted.
         result: of the fit.
@@ -51,6 +52,10 @@ def fit_figures(
     fig, axes = figure()
     parity(axes[0, 0], {name: _per_atom(run, batch) for name, batch in batches.items()})
     save_figure(fig, folder / "parity.png")
+    if run.rigidity.objective.force_weight:
+        fig, axes = figure()
+        parity(axes[0, 0], {name: _forces(run, b) for name, b in batches.items()}, "force")
+        save_figure(fig, folder / "force_parity.png")
     if result.epochs or result.steps:
         fig, axes = figure()
         learning_curve(axes[0, 0], _curves(result))
@@ -75,6 +80,15 @@ def _per_atom(run: Run, batch: AtomBatch) -> tuple[torch.Tensor, torch.Tensor]:
     totals.index_add_(0, batch.structure, local.to(torch.float64))
     base = run.baseline.totals(batch)
     return (batch.labels() + base) / batch.counts, (totals + base) / batch.counts
+
+
+def _forces(run: Run, batch: AtomBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reference and predicted components of the forces; the baseline exerts none."""
+    errors = force_errors(run.rigidity.model, batch)
+    assert batch.forces is not None  # training on forces has asked for them
+    assert errors is not None
+    reference = batch.forces[batch.has_forces[batch.structure]]
+    return reference.reshape(-1), (reference + errors).reshape(-1)
 
 
 def _curves(result: FitResult) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,14 @@ from torchlpr.pipeline.data import describe, read_parts
 from torchlpr.pipeline.figures import fit_figures
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.training import AdamSettings, FitResult, LMSettings, energy_rmse, fit
+from torchlpr.training import (
+    AdamSettings,
+    FitResult,
+    LMSettings,
+    energy_rmse,
+    fit,
+    force_rmse,
+)
 from torchlpr.training.grid_search import GridSearch, search_mu
 
 __all__ = ["fit_run", "write_json"]
@@ -63,9 +70,10 @@ def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
 
 def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
     clock = _Clock()
-    parts = read_parts(config.data)
+    forces = config.objective.force_weight > 0
+    parts = read_parts(config.data, forces)
     clock.lap("read")
-    descriptor, batches = describe(parts, config.descriptor)
+    descriptor, batches = describe(parts, config.descriptor, forces)
     clock.lap("features")
     baseline = CompositionBaseline.fit(batches["train"], descriptor.types)
     batches = {name: baseline.subtract(batch) for name, batch in batches.items()}
@@ -141,7 +149,8 @@ def _minimise(
 ) -> tuple[FitResult, Objective, GridSearch | None]:
     mu = config.objective.mu
     start = 1.0 if mu == "auto" else float(mu)
-    objective = Objective(start, config.objective.energy_weight, config.objective.per_atom)
+    given = config.objective
+    objective = Objective(start, given.energy_weight, given.per_atom, given.force_weight)
     options = _fit_options(config.training) | {"progress": progress}
     if mu != "auto":
         valid = batches.get("validation")
@@ -157,8 +166,7 @@ def _minimise(
         out=folder,
         **options,
     )
-    best = Objective(search.best, objective.energy_weight, objective.per_atom)
-    return search.result, best, search
+    return search.result, replace(objective, mu=search.best), search
 
 
 def _fit_options(training: TrainingConfig) -> dict[str, Any]:
@@ -222,7 +230,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _errors(model: nn.Module, batches: dict[str, AtomBatch]) -> dict[str, float]:
-    """RMSE of the energy per atom, and in per cent of the targets' standard deviation."""
+    """RMSE of the energy per atom, and in per cent of the targets' spread; RMSE of forces."""
     errors = {}
     for name, batch in batches.items():
         target = batch.labels() / batch.counts
@@ -230,6 +238,9 @@ def _errors(model: nn.Module, batches: dict[str, AtomBatch]) -> dict[str, float]
         errors[f"rmse_{name}"] = rmse
         if len(target) > 1 and float(target.std()) > 0:
             errors[f"percent_rmse_{name}"] = 100 * rmse / float(target.std())
+        forces = force_rmse(model, batch)
+        if forces is not None:
+            errors[f"force_rmse_{name}"] = forces
     return errors
 
 

@@ -27,11 +27,12 @@ from torchlpr.structures.validation import (
     forces_keys,
     forces_of,
     require_energies,
+    require_forces,
     results_of,
     validate,
 )
 
-__all__ = ["energy_of", "forces_of", "read", "require_energies", "write"]
+__all__ = ["energy_of", "forces_of", "read", "require_energies", "require_forces", "write"]
 
 T = TypeVar("T")
 

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from torchlpr.errors import InputError
 
-__all__ = ["energy_of", "forces_of", "require_energies", "results_of", "validate"]
+__all__ = [
+    "energy_of",
+    "forces_of",
+    "require_energies",
+    "require_forces",
+    "results_of",
+    "validate",
+]
 
 MIN_DISTANCE = 0.3  # Angstrom, far below any bond: such a pair is a duplicate or a broken cell
 MIN_HEIGHT = 0.01  # Angstrom between opposite faces, below which a cell counts as flat
@@ -125,6 +132,26 @@ def require_energies(structures: Sequence[Atoms], source: str) -> None:
             raise InputError(
                 f"structure {i} of {source} has no energy, which training needs; read it with "
                 f"the right energy_key (numbers found: {', '.join(energy_keys([atoms])) or 'none'})"
+            )
+
+
+def require_forces(structures: Sequence[Atoms], source: str) -> None:
+    """Refuse structures without forces, as training on forces must.
+
+    Args:
+        structures: the structures to train on.
+        source: name of their origin, for the error.
+
+    Raises:
+        InputError: if a structure has no forces; the sentence lists the keys that are there.
+    """
+    for i, atoms in enumerate(structures):
+        if forces_of(atoms) is None:
+            there = ", ".join(forces_keys([atoms])) or "none"
+            raise InputError(
+                f"structure {i} of {source} has no forces, which force_weight needs; read it with "
+                f"the right forces_key (arrays of three numbers an atom found: {there}), or set "
+                "force_weight to 0"
             )
 
 

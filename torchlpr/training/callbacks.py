@@ -18,6 +18,7 @@ from torchlpr.files import atomic_path
 __all__ = ["ResumableCheckpoint", "TrainingLog"]
 
 COLUMNS = ("epoch", "loss", "rmse_train", "rmse_validation", "lr")
+FORCE_COLUMNS = ("force_rmse_train", "force_rmse_validation")
 
 
 class TrainingLog(L.Callback):
@@ -30,10 +31,13 @@ class TrainingLog(L.Callback):
         epochs: epochs to come in all.
         path: CSV file written at checkpoints and at the end, None keeps the rows in memory.
         progress: whether to show a bar.
+        forces: whether there are errors of forces, which come last.
     """
 
-    def __init__(self, epochs: int, path: Path | None = None, progress: bool = True) -> None:
-        self.path, self.rows = path, list[tuple[float, ...]]()
+    def __init__(
+        self, epochs: int, path: Path | None = None, progress: bool = True, forces: bool = False
+    ) -> None:
+        self.path, self.rows, self.forces = path, list[tuple[float, ...]](), forces
         self._bar = tqdm(total=epochs, desc="training", unit="epoch", disable=not progress)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -47,7 +51,13 @@ class TrainingLog(L.Callback):
         rmse = math.sqrt(float(seen["train/mse"]))
         validation = math.sqrt(float(seen.get("validation/mse", math.nan)))
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append((trainer.current_epoch, float(seen["train/loss"]), rmse, validation, lr))
+        row = (trainer.current_epoch, float(seen["train/loss"]), rmse, validation, lr)
+        forces = tuple(
+            math.sqrt(float(seen.get(f"{name}/force_mse", math.nan)))
+            for name in ("train", "validation")
+        )
+        # as many columns in every row: a mini-batch may have no structure with forces
+        self.rows.append(row + forces if self.forces else row)
         if self._bar.update(len(self.rows) - self._bar.n):
             shown = {"loss": f"{self.rows[-1][1]:.3e}", "rmse": f"{rmse:.2e} eV", "lr": f"{lr:.1e}"}
             if math.isfinite(validation):
@@ -59,7 +69,7 @@ class TrainingLog(L.Callback):
         if self.path is not None:
             with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(COLUMNS)
+                writer.writerow(COLUMNS + FORCE_COLUMNS if self.forces else COLUMNS)
                 writer.writerows(self.rows)
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchlpr.curvature import energy_rows
+from torchlpr.curvature import training_row_chunks, training_rows
+from torchlpr.curvature.triangles import fold_rows
 from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
@@ -50,17 +51,24 @@ class RidgePath:
 def ridge_path(model: LinearInParameters, batch: AtomBatch, objective: Objective) -> RidgePath:
     """Decompose the rows of a linear head.
 
+    More rows than weights, as forces give, are folded into their triangle block by block: they
+    need not be held at once, and no digit is lost.
+
     Args:
         model: the head; its weights play no part.
-        batch: training structures with energies.
+        batch: training structures with energies, and forces where they weigh.
         objective: gives the row weights; its mu plays no part.
 
     Returns:
         The path of minima over mu.
     """
-    scale = objective.row_scale(batch.counts)
-    targets = batch.labels().to(torch.float64) * scale
-    return RidgePath(energy_rows(model, batch, objective), targets)
+    targets, n = objective.targets(batch), model.weight.numel()
+    if len(targets) <= n:
+        return RidgePath(training_rows(model, batch, objective), targets)
+    triangle = targets.new_empty(0, n + 1)
+    for where, rows in training_row_chunks(model, batch, objective):
+        triangle = fold_rows(triangle, torch.cat([rows, targets[where].unsqueeze(1)], dim=1))
+    return RidgePath(triangle[:, :n], triangle[:, n])
 
 
 def fit_linear(model: LinearInParameters, batch: AtomBatch, objective: Objective) -> None:

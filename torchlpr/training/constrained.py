@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from torchlpr.curvature import atomic_gradients, build, energy_rows
+from torchlpr.curvature import atomic_gradients, build, training_rows
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
@@ -102,7 +102,7 @@ def retrain(
     start = parameters_to_vector(twin.parameters()).detach()
     if isinstance(twin, LinearInParameters):
         g = atomic_gradients(twin, atom.features, atom.types)
-        v = build(energy_rows(twin, batch, objective), objective.mu).solve(g)
+        v = build(training_rows(twin, batch, objective), objective.mu).solve(g)
         rigidity = 1 / float((g * v).sum())
         end, multiplier = start + shift * rigidity * v.squeeze(0), -shift * rigidity
     else:

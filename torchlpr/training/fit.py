@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
-from torchlpr.objective import Objective
+from torchlpr.objective import Objective, predict
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import fit_linear
 from torchlpr.training.network import AdamSettings, train_network
@@ -24,7 +24,7 @@ from torchlpr.training.second_order import train_second_order
 from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
-__all__ = ["FitResult", "energy_errors", "energy_rmse", "fit"]
+__all__ = ["FitResult", "energy_errors", "energy_rmse", "fit", "force_errors", "force_rmse"]
 
 Optimizer = Literal["auto", "adam", "lm", "adam+lm", "closed-form"]
 
@@ -43,6 +43,7 @@ class FitResult:
             (eV), learning rate.
         steps: one row a second-order step: step, phase (0 Levenberg-Marquardt, 1 Newton), loss
             (eV^2), |grad|, damping, radius (eV), Hessian-vector products so far.
+        force_rmse: training error of a component of a force, eV/Å; None where forces do not weigh.
     """
 
     optimizer: str
@@ -52,12 +53,14 @@ class FitResult:
     seconds: float
     epochs: list[tuple[float, ...]]
     steps: list[tuple[float, ...]]
+    force_rmse: float | None = None
 
     def __str__(self) -> str:
         """The result in two lines."""
+        forces = "" if self.force_rmse is None else f"and {self.force_rmse:.2e} eV/Å, "
         return (
             f"{self.optimizer}: loss {self.loss:.4e} eV^2, training RMSE {self.rmse:.2e} eV/atom, "
-            f"{self.seconds:.1f} s\n{self.stationarity.sentence()}"
+            f"{forces}{self.seconds:.1f} s\n{self.stationarity.sentence()}"
         )
 
 
@@ -80,7 +83,8 @@ def fit(
     Args:
         model: maps (features, types) to atomic energies.
         batch: training structures with energies; subtract a baseline first where energies are
-            far from zero (:class:`torchlpr.CompositionBaseline`).
+            far from zero (:class:`torchlpr.CompositionBaseline`). With forces and derivatives
+            (``descriptor(structures, derivatives=True)``) where the objective weighs forces.
         objective: the loss.
         optimizer: "closed-form" for linear and kernel heads (exact); for networks "adam",
             "lm" (Levenberg-Marquardt, then trust-region Newton) or "adam+lm" (Adam, then LM from
@@ -101,6 +105,9 @@ def fit(
     """
     start = time.perf_counter()
     used = _choose(model, batch, optimizer, settings is not None or bool(adam))
+    objective.targets(batch)  # refuses what lacks labels or derivatives
+    if not objective.force_weight:
+        batch = replace(batch, forces=None, derivatives=None)
     batch = batch.to(dtype=next(model.parameters()).dtype)
     epochs, steps = list[tuple[float, ...]](), list[tuple[float, ...]]()
     if used == "closed-form" and isinstance(model, LinearInParameters):
@@ -113,8 +120,8 @@ def fit(
         steps = train_second_order(model, batch, objective, lm_settings, out, progress)
     reached = stationarity(model, batch, objective)
     seconds = time.perf_counter() - start
-    rmse = energy_rmse(model, batch)
-    return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps)
+    rmse, forces = energy_rmse(model, batch), force_rmse(model, batch)
+    return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps, forces)
 
 
 def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: bool) -> str:
@@ -192,6 +199,40 @@ def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
         RMSE in eV per atom.
     """
     return float(energy_errors(model, batch).square().mean().sqrt())
+
+
+def force_errors(model: nn.Module, batch: AtomBatch) -> Tensor | None:
+    """Error of the force on each atom that has one.
+
+    Args:
+        model: maps (features, types) to atomic energies; asked in evaluation mode.
+        batch: structures with forces and derivatives.
+
+    Returns:
+        Predicted minus reference force in eV/Å, shape (atoms with forces, 3), None where the
+        batch has no forces or no derivatives.
+    """
+    if batch.forces is None or batch.derivatives is None:
+        return None
+    twin = copy.deepcopy(model).eval()
+    known = batch.has_forces[batch.structure]
+    with torch.no_grad():
+        _, forces = predict(twin, batch.to(dtype=next(twin.parameters()).dtype))
+    return forces[known].to(torch.float64) - batch.forces[known]
+
+
+def force_rmse(model: nn.Module, batch: AtomBatch) -> float | None:
+    """Root mean square of the components of :func:`force_errors`, in eV/Å.
+
+    Args:
+        model: maps (features, types) to atomic energies.
+        batch: structures with forces and derivatives.
+
+    Returns:
+        RMSE in eV/Å, None where there is nothing to compare.
+    """
+    errors = force_errors(model, batch)
+    return None if errors is None else float(errors.square().mean().sqrt())
 
 
 def _override(settings: AdamSettings, changes: dict[str, float | int | None]) -> AdamSettings:

@@ -35,25 +35,22 @@ class Problem:
 
     def __init__(self, model: nn.Module, batch: AtomBatch, objective: Objective) -> None:
         self.model, self.batch, self.objective = model, batch, objective
-        self.counts, self.labels = batch.counts, batch.labels()
         self.shapes = {name: p.shape for name, p in model.named_parameters()}
 
-    def local(self, weights: Tensor, batch: AtomBatch) -> Tensor:
-        """Atomic energies in eV, shape (atoms,)."""
+    def at(self, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The model with these weights: (features, types) to atomic energies in eV."""
         parts = weights.split([shape.numel() for shape in self.shapes.values()])
         named = {n: p.view(s) for (n, s), p in zip(self.shapes.items(), parts, strict=True)}
-        out: Tensor = functional_call(self.model, named, (batch.features, batch.types))
-        return out
+        return lambda features, types: functional_call(self.model, named, (features, types))
 
     def loss(self, weights: Tensor) -> Tensor:
         """The objective in eV^2, scalar."""
-        local = self.local(weights, self.batch)
-        residuals = self.objective.residuals(local, self.batch.structure, self.counts, self.labels)
+        residuals = self.objective.batch_residuals(self.at(weights), self.batch)
         return self.objective.data_loss(residuals) + self.objective.penalty([weights])
 
     def energy_of(self, atom: AtomBatch) -> Scalar:
         """The energy of one atom as a function of the weights."""
-        return lambda weights: self.local(weights, atom)[0]
+        return lambda weights: self.at(weights)(atom.features, atom.types)[0]
 
     def hessian(self, weights: Tensor) -> Tensor:
         """Full Hessian of the loss.

@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from torchlpr.curvature import structure_gradients
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
@@ -60,7 +59,7 @@ def default_grid(model: nn.Module, train: AtomBatch, objective: Objective) -> tu
 
     Args:
         model: the model to be fitted.
-        train: training structures.
+        train: training structures with labels.
         objective: gives the row weights.
 
     Returns:
@@ -68,8 +67,7 @@ def default_grid(model: nn.Module, train: AtomBatch, objective: Objective) -> tu
     """
     if not isinstance(model, LinearInParameters):
         return NETWORK_GRID
-    rows = structure_gradients(model, train, objective.row_scale(train.counts))
-    largest = float(torch.linalg.matrix_norm(rows, 2)) ** 2
+    largest = float(ridge_path(model, train, objective).singular_values.max()) ** 2
     return tuple(largest * 10.0**-k for k in range(1, 15))
 
 
@@ -92,6 +90,7 @@ def search_mu(
     one-standard-error rule takes the largest mu whose mean square error is within one standard
     error of the smallest (Breiman et al., Classification and Regression Trees, 1984, 3.4.3).
     The values are compared after Levenberg-Marquardt; only the best is followed to its minimum.
+    Where the objective weighs forces, the errors compared are those of its loss.
 
     Args:
         model: maps (features, types) to atomic energies; every fit starts from its weights.
@@ -131,7 +130,7 @@ def search_mu(
         folder = None if out is None else Path(out) / f"mu-{mu!r}"
         fits.append(fit(trials[-1], train, tried, out=folder, **options))
     errors = [energy_errors(trial, validation) for trial in trials]
-    best = _best(errors, rule)
+    best = _best([_compared(trial, validation, objective) for trial in trials], rule)
     model.load_state_dict(trials[best].state_dict())
     result = fits[best]
     if result.optimizer.endswith("lm") and thorough.newton_steps:
@@ -167,15 +166,27 @@ def _search_path(
     """All minima of a linear head from one decomposition."""
     path = ridge_path(model, train, objective)
     trial = copy.deepcopy(model)
-    train_errors, errors = [], []
+    train_errors, errors, compared = [], [], []
     for mu in grid:
         with torch.no_grad():
             trial.weight.copy_(path.weights(mu))
         train_errors.append(energy_errors(trial, train))
         errors.append(energy_errors(trial, validation))
-    best = grid[_best(errors, rule)]
+        compared.append(_compared(trial, validation, objective))
+    best = grid[_best(compared, rule)]
     result = fit(model, train, replace(objective, mu=best))
     return GridSearch(grid, _rmse(errors), _rmse(train_errors), best, result)
+
+
+def _compared(model: nn.Module, batch: AtomBatch, objective: Objective) -> Tensor:
+    """Error of each structure by which mu is chosen: of its energy, or with forces of its loss."""
+    if not objective.force_weight:
+        return energy_errors(model, batch)
+    twin, n = copy.deepcopy(model).to(torch.float64).eval(), batch.n_structures
+    with torch.no_grad():
+        squares = objective.batch_residuals(twin, batch.to(dtype=torch.float64)).square()
+    owner = batch.structure[objective.force_atoms(batch)]
+    return squares[:n].index_add(0, owner, squares[n:].view(-1, 3).sum(1)).sqrt()
 
 
 def _rmse(errors: Sequence[Tensor]) -> tuple[float, ...]:

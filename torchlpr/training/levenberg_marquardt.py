@@ -2,8 +2,8 @@ r"""Levenberg-Marquardt: damped Gauss-Newton steps on the full regularised loss.
 
 .. math:: \left(R^\top R + (\mu + \lambda) I\right) \, d = -\nabla L, \qquad w \leftarrow w + d
 
-through the very factors that rigidity uses: an M x M system for fewer rows than weights. The
-damping follows the ratio of actual to predicted decrease.
+through the very factors that rigidity uses: an M x M system for fewer rows than weights, a P x P
+one for more, as with forces. The damping follows the ratio of actual to predicted decrease.
 
 Source: Nielsen, "Damping parameter in Marquardt's method", IMM-REP-1999-05, DTU (1999).
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from tqdm.auto import tqdm
 
-from torchlpr.curvature import build, solve_vector
+from torchlpr.curvature import solve_vector
 from torchlpr.training.problem import Problem
 from torchlpr.training.second_order_state import LMSettings, SecondOrderState
 
@@ -58,7 +58,7 @@ def levenberg_marquardt(
                 state.handed_over = not state.done
                 break
             damped = problem.mu * (1 + state.damping)
-            step = -solve_vector(build(here.rows, damped), here.gradient)
+            step = -solve_vector(here.factor(damped), here.gradient)
             # decrease of the quadratic model: -(g.d + d.H d/2) with (H + lambda) d = -g
             predicted = 0.5 * float(step @ (problem.mu * state.damping * step - here.gradient))
             trial = state.weights + step

@@ -15,7 +15,7 @@ __all__ = ["PotentialModule"]
 
 
 class PotentialModule(L.LightningModule):
-    """Train a model of atomic energies on total energies with explicit L2 in the loss.
+    """Train a model of atomic energies on energies, and forces, with explicit L2 in the loss.
 
     The settings are those of Chong et al., J. Chem. Theory Comput. 19, 8020 (2023): Adam at
     0.005, halved when the loss has not fallen for ``patience`` epochs. There is no weight
@@ -60,15 +60,15 @@ class PotentialModule(L.LightningModule):
             FloatingPointError: if the loss is not finite.
         """
         residuals = self._residuals(batch)
-        data = self.objective.data_loss(residuals) * (self.n_structures / len(residuals))
+        data = self.objective.data_loss(residuals) * (self.n_structures / batch.n_structures)
         loss = data + self.objective.penalty(self.model.parameters())
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
                 f"the loss is {float(loss.detach())} in epoch {self.current_epoch}; lower the "
                 f"learning rate (lr is {self.lr}) or look at the energies"
             )
-        self._log("train/loss", loss.detach(), len(residuals))
-        self._log("train/mse", self._mse(residuals.detach()), len(residuals))
+        self._log("train/loss", loss.detach(), batch.n_structures)
+        self._log_errors("train", residuals.detach(), batch.n_structures)
         return loss
 
     def validation_step(self, batch: AtomBatch, batch_idx: int) -> None:
@@ -78,15 +78,17 @@ class PotentialModule(L.LightningModule):
             batch: structures with energies.
             batch_idx: position in the epoch.
         """
-        residuals = self._residuals(batch)
-        self._log("validation/mse", self._mse(residuals), len(residuals))
+        self._log_errors("validation", self._residuals(batch), batch.n_structures)
 
     def _residuals(self, batch: AtomBatch) -> Tensor:
-        local = self.model(batch.features, batch.types)
-        return self.objective.residuals(local, batch.structure, batch.counts, batch.labels())
+        return self.objective.batch_residuals(self.model, batch)
 
-    def _mse(self, residuals: Tensor) -> Tensor:
-        return residuals.square().mean() / self.objective.energy_weight
+    def _log_errors(self, name: str, residuals: Tensor, n_structures: int) -> None:
+        energies, forces = residuals[:n_structures].square(), residuals[n_structures:].square()
+        self._log(f"{name}/mse", energies.mean() / self.objective.energy_weight, n_structures)
+        if len(forces):
+            mean = forces.mean() / self.objective.force_weight
+            self._log(f"{name}/force_mse", mean, len(forces))
 
     def _log(self, name: str, value: Tensor, size: int) -> None:
         self.log(name, value, on_step=False, on_epoch=True, batch_size=size)

@@ -81,12 +81,14 @@ def train_network(
         callbacks: further Lightning callbacks.
 
     Returns:
-        One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate.
+        One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate,
+        and with forces their training and validation RMSE (eV/Å).
     """
     settings = settings or AdamSettings()
     folder = None if out is None else make_folder(out)
     data = StructureDataModule(batch, validation, settings.batch_size, settings.seed)
-    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress)
+    with_forces = objective.force_weight > 0
+    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress, with_forces)
     module = PotentialModule(
         model,
         objective,

@@ -19,7 +19,7 @@ from functools import partial
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from torchlpr.curvature import Factor, build, solve_vector
+from torchlpr.curvature import Factor, solve_vector
 from torchlpr.training.problem import Linearisation, Problem
 from torchlpr.training.relative_spectrum import relative_spectrum
 from torchlpr.training.second_order_state import LMSettings, SecondOrderState
@@ -73,7 +73,7 @@ def newton(
 
 def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: bool) -> None:
     """One step of the trust region, or the end."""
-    factor = build(here.rows, problem.mu)
+    factor = here.factor(problem.mu)
     solve = partial(solve_vector, factor)
     _, hessian = problem.derivatives(state.weights)
     decrement = math.sqrt(max(float(here.gradient @ solve(here.gradient)), 0.0))

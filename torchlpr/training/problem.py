@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from torchlpr.curvature import energy_rows
+from torchlpr.curvature import Factor, TriangleAccumulator, build, training_rows
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 
@@ -33,13 +34,33 @@ class Linearisation:
     rows: Tensor
     gradient: Tensor
 
+    def factor(self, mu: float) -> Factor:
+        """R^T R + mu I, factorised; with more rows than weights their triangle is made once.
+
+        Args:
+            mu: positive.
+
+        Returns:
+            The factor.
+        """
+        tall = self.rows.shape[0] > self.rows.shape[1]
+        return self._triangle.factor(mu) if tall else build(self.rows, mu)
+
+    @cached_property
+    def _triangle(self) -> TriangleAccumulator:
+        width = self.rows.shape[1]
+        triangle = TriangleAccumulator(width, self.rows.device)
+        for block in self.rows.split(max(width, 1024)):
+            triangle.update(block)
+        return triangle
+
 
 class Problem:
     """A model, its training structures and the loss, in float64.
 
     Args:
         model: maps (features, types) to atomic energies, float64; its weights are overwritten.
-        batch: training structures with energies, float64.
+        batch: training structures with energies, and forces where they weigh, float64.
         objective: the loss.
     """
 
@@ -47,7 +68,6 @@ class Problem:
         self.model, self.batch, self.objective = model, batch, objective
         self.mu = objective.mu
         self.parameters = list(model.parameters())
-        self.counts, self.labels = batch.counts, batch.labels()
 
     @property
     def weights(self) -> Tensor:
@@ -59,7 +79,7 @@ class Problem:
         vector_to_parameters(weights, self.parameters)
 
     def residuals(self, weights: Tensor) -> Tensor:
-        """Weighted errors of the structures' energies, shape (M,)."""
+        """Weighted errors of energies and forces, shape (M,)."""
         self.set(weights)
         with torch.no_grad():
             return self._residuals()
@@ -90,12 +110,12 @@ class Problem:
             raise FloatingPointError(
                 f"the loss is {loss}; look at energies and features, or start from other weights"
             )
-        rows = energy_rows(self.model, self.batch, self.objective)
+        rows = training_rows(self.model, self.batch, self.objective)
         gradient = residuals @ rows + self.mu * weights
         return Linearisation(loss, residuals, rows, gradient)
 
     def derivatives(self, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Gradient, and products with the full Hessian R^T R + sum_A r_A d2r_A/dw2 + mu I.
+        """Gradient, and products with the full Hessian R^T R + sum_m r_m d2r_m/dw2 + mu I.
 
         The graph of the gradient is built once; a product is then one backward pass through it,
         the cheapest exact one there is. No rows are needed.
@@ -136,5 +156,4 @@ class Problem:
         return norm / size if size > 0 else (math.inf if norm > 0 else 0.0)
 
     def _residuals(self) -> Tensor:
-        local = self.model(self.batch.features, self.batch.types)
-        return self.objective.residuals(local, self.batch.structure, self.counts, self.labels)
+        return self.objective.batch_residuals(self.model, self.batch)

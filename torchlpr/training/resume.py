@@ -39,7 +39,10 @@ def fingerprint(
     """
     text = json.dumps([objective.as_dict(), asdict(settings), architecture(model)])
     digest = hashlib.sha256(text.encode())
-    data = (batch.features, batch.types, batch.structure, batch.labels())
+    data = [batch.features, batch.types, batch.structure, batch.labels()]
+    if objective.force_weight and batch.forces is not None and batch.derivatives is not None:
+        d = batch.derivatives
+        data += [batch.forces, d.centre, d.moved, d.values]
     for tensor in (*data, *model.state_dict().values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

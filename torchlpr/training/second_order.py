@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -50,6 +50,8 @@ def train_second_order(
     settings = settings or LMSettings()
     twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True).eval()
     data = batch.to(dtype=torch.float64)
+    if not objective.force_weight:
+        data = replace(data, forces=None, derivatives=None)
     save, stored = None, None
     if out is not None:
         mark = fingerprint(model, batch, objective, settings)

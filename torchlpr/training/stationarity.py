@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from torchlpr.curvature import Factor, build, energy_rows, solve_vector
+from torchlpr.curvature import Factor, accumulate_batch, build, solve_vector, training_rows
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.problem import Problem
@@ -118,8 +118,10 @@ def stationarity(
     problem = Problem(twin, batch.to(dtype=torch.float64), objective)
     weights = problem.weights
     gradient, hessian = problem.derivatives(weights)
-    if factor is None:
-        factor = build(energy_rows(twin, batch, objective), objective.mu)
+    if factor is None and objective.n_rows(batch) > len(weights):
+        factor = accumulate_batch(twin, batch, objective, "parameter").factor(objective.mu)
+    elif factor is None:
+        factor = build(training_rows(twin, batch, objective), objective.mu)
     solve = partial(solve_vector, factor)
     step = solve(gradient)
     spectrum = relative_spectrum(hessian, solve, weights)

@@ -12,7 +12,7 @@ __all__ = ["Fit"]
 
 
 class Fit:
-    """Train a model on structures with energies and keep all that its rigidity needs.
+    """Train a model on energies, and on forces if they weigh; keep all that its rigidity needs.
 
     Example: torchlpr fit --data.train train.xyz --model.kind kernel --out run
     """
@@ -43,6 +43,8 @@ class Fit:
                 percent = run.metrics.get(f"percent_rmse_{name}")
                 share = "" if percent is None else f" ({percent:.1f} % of the spread)"
                 print(f"RMSE {name}: {run.metrics[f'rmse_{name}']:.3e} eV/atom{share}")
+            if f"force_rmse_{name}" in run.metrics:
+                print(f"force RMSE {name}: {run.metrics[f'force_rmse_{name}']:.3e} eV/Å")
         print(f"mu {run.metrics['mu']:.3e}, {run.metrics['rigidity_algorithm']}")
         print(run.stationarity.sentence())
         print(f"{settings.out} is ready for: torchlpr rigidity {settings.out} STRUCTURES")
