@@ -223,7 +223,7 @@ def _labels(name: str, values: object | None, device: torch.device) -> Tensor | 
     """Labels in float64, where there are any."""
     if values is None:
         return None
-    return as_tensor(name, values).to(dtype=torch.float64, device=device)
+    return as_tensor(name, values, torch.float64).to(device)
 
 
 def _forces_or_gap(batch: AtomBatch) -> Tensor:

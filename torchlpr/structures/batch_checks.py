@@ -17,12 +17,13 @@ __all__ = ["as_tensor", "as_whole", "check_batch"]
 MAX_ATOMIC_NUMBER = 118
 
 
-def as_tensor(name: str, values: object) -> Tensor:
+def as_tensor(name: str, values: object, dtype: torch.dtype | None = None) -> Tensor:
     """Anything torch can read, or an error that names it.
 
     Args:
         name: what it is, for the error.
         values: array, list or tensor.
+        dtype: to read it as; None takes what torch does, single precision for lists.
 
     Returns:
         The tensor.
@@ -31,7 +32,7 @@ def as_tensor(name: str, values: object) -> Tensor:
         InputError: if torch cannot read it.
     """
     try:
-        return torch.as_tensor(values)
+        return torch.as_tensor(values, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} cannot be read as numbers: {error}") from error
 
