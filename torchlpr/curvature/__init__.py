@@ -8,12 +8,12 @@ from torchlpr.curvature.gradients import atomic_gradients, gradient_chunks, para
 from torchlpr.curvature.matrix_free import Bounds, MatrixFree, MatrixFreeSettings
 from torchlpr.curvature.memory import Memory, predict_memory
 from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
+from torchlpr.curvature.row_chunks import force_rows, training_row_chunks, training_rows
 from torchlpr.curvature.rows import energy_rows, structure_chunks, structure_gradients
 from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.streaming import accumulate, accumulate_batch
 from torchlpr.curvature.subsets import Subset, parameter_subset
 from torchlpr.curvature.sweep import Sweep
-from torchlpr.curvature.training_rows import force_rows, training_row_chunks, training_rows
 
 __all__ = [
     "Accumulator",

@@ -19,8 +19,8 @@ from torchlpr.curvature.memory import (
     evaluation_chunk,
     fitting_shape,
 )
+from torchlpr.curvature.row_chunks import training_row_chunks
 from torchlpr.curvature.subsets import Subset
-from torchlpr.curvature.training_rows import training_row_chunks
 from torchlpr.errors import InputError
 from torchlpr.free_memory import memory_limit
 from torchlpr.models.state import architecture
