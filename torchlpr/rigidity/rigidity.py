@@ -46,7 +46,7 @@ from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["Rigidity"]
 
-SPAN_ATOMS = 4  # times the number of features: from there on finding their span pays
+SPAN_ATOMS = 4  # times the number of features and of rows: from there on their span pays
 
 
 class Rigidity:
@@ -79,7 +79,7 @@ class Rigidity:
             three quarters of what is free.
         tolerance: relative error of an LPR that may be made, beside rounding, to evaluate many
             atoms of a network in the span of the training features; the bound is computed. A
-            larger one truncates more, zero switches it off.
+            larger one truncates more, zero truncates nothing.
 
     Attributes:
         subset: the weights that gradients and rows are taken by.
@@ -364,8 +364,8 @@ class Rigidity:
 
     def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
         """The span of the training features, where there are atoms enough to pay for it."""
-        whole = self.tolerance > 0 and len(self.subset) == self.subset.total
-        paying = len(batch) >= SPAN_ATOMS * batch.features.shape[1]
+        whole = len(self.subset) == self.subset.total
+        paying = len(batch) >= SPAN_ATOMS * max(batch.features.shape[1], self.factor.n_rows)
         if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
             rows = self.factor.rows
             room = available(self.memory_limit, rows.device)
