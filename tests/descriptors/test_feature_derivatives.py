@@ -1,5 +1,7 @@
 """Derivatives of descriptors against central differences of the features themselves."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tests.force_cases import CUTOFF, DESCRIPTORS, carbide, dense, displaced, si
 from torchlpr import SOAP, InputError
 from torchlpr.descriptors import derivatives as module
 from torchlpr.descriptors import soap_gradients
+from torchlpr.descriptors.cache import CacheWarning
 
 STEP = 1e-3
 
@@ -67,6 +70,25 @@ def test_labels_come_along() -> None:
     del one.arrays["forces"]
     assert descriptor([one, two], derivatives=True).forces is None
     assert descriptor([silane(1)]).forces is None
+
+
+def test_the_cache_keeps_derivatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soap = SOAP(**DESCRIPTORS["normalised SOAP"].hypers(), cache=tmp_path)
+    structures = [silane(1), carbide(2)]
+    fresh = soap(structures, derivatives=True)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "feature_derivatives", None)
+        again = soap(structures, derivatives=True)
+    np.testing.assert_array_equal(again.derivatives.values, fresh.derivatives.values)
+    np.testing.assert_array_equal(again.derivatives.centre, fresh.derivatives.centre)
+    (path,) = (file for file in files if "derivatives" in file.name)
+    stored = torch.load(path, weights_only=True)
+    torch.save(stored | {"moved": stored["moved"] * 0}, path)
+    with pytest.warns(CacheWarning, match="are damaged .its checksum does not match"):
+        mended = soap(structures, derivatives=True)
+    np.testing.assert_array_equal(mended.derivatives.moved, fresh.derivatives.moved)
 
 
 def test_an_atom_alone_moves_nothing() -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from torchlpr.errors import InputError
 from torchlpr.files import atomic_path
+from torchlpr.structures.derivatives import Derivatives
 
 __all__ = ["CacheWarning", "FeatureCache", "cache_key"]
 
@@ -79,26 +80,51 @@ class FeatureCache:
             Features, float64, or None if they must be computed; a damaged file gives a
             :class:`CacheWarning` too.
         """
+        found = self._read(
+            key,
+            ("features",),
+            lambda x: tuple(x[0].shape) == shape and x[0].dtype == torch.float64,
+        )
+        return None if found is None else found[0]
+
+    def load_derivatives(self, key: str, n_features: int) -> Derivatives | None:
+        """Read derivatives of features, if they are there and whole.
+
+        Args:
+            key: from :func:`cache_key`.
+            n_features: number of features to expect.
+
+        Returns:
+            Derivatives, float64, or None if they must be computed; a damaged file gives a
+            :class:`CacheWarning` too.
+        """
+        found = self._read(
+            f"{key}-derivatives",
+            ("centre", "moved", "values"),
+            lambda x: x[2].shape[2] == n_features and x[2].dtype == torch.float64,
+        )
+        return None if found is None else Derivatives(*found)
+
+    def _read(
+        self, key: str, names: tuple[str, ...], fits: Callable[[list[Tensor]], bool]
+    ) -> list[Tensor] | None:
+        """Tensors of a file, or None if they must be computed."""
         path = self.path(key)
         if not path.exists():
             return None
         try:
             stored = torch.load(path, weights_only=True)
-            features: Tensor = stored["features"]
-            whole = (
-                tuple(features.shape) == shape
-                and features.dtype == torch.float64
-                and stored["sha256"] == _checksum(key, features)
-            )
+            tensors = [stored[name] for name in names]
+            whole = fits(tensors) and stored["sha256"] == _checksum(key, *tensors)
             problem = "" if whole else "its checksum does not match"
         except Exception as error:  # a damaged file fails in torch, zip, pickle or the dictionary
             whole, problem = False, f"{type(error).__name__} on reading"
         if whole:
-            return features
+            return tensors
         warnings.warn(
             f"the cached features {path} are damaged ({problem}); computing them again",
             CacheWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return None
 
@@ -111,7 +137,21 @@ class FeatureCache:
             key: from :func:`cache_key`.
             features: shape (atoms, features), float64, CPU.
         """
-        content = {"features": features, "sha256": _checksum(key, features)}
+        self._write(key, {"features": features})
+
+    def save_derivatives(self, key: str, derivatives: Derivatives) -> None:
+        """Write derivatives of features, as :meth:`save` does features.
+
+        Args:
+            key: from :func:`cache_key`.
+            derivatives: float64, CPU.
+        """
+        d = derivatives
+        tensors = {"centre": d.centre, "moved": d.moved, "values": d.values}
+        self._write(f"{key}-derivatives", tensors)
+
+    def _write(self, key: str, tensors: dict[str, Tensor]) -> None:
+        content = {**tensors, "sha256": _checksum(key, *tensors.values())}
         try:
             with atomic_path(self.path(key)) as temporary, temporary.open("xb") as file:
                 torch.save(content, file)
@@ -123,12 +163,13 @@ class FeatureCache:
             warnings.warn(
                 f"could not write the feature cache {self.folder} ({error}); going on without",
                 CacheWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
-def _checksum(key: str, features: Tensor) -> str:
+def _checksum(key: str, *tensors: Tensor) -> str:
     """Checksum of the numbers and of the key they belong to."""
     digest = hashlib.sha256(key.encode())
-    digest.update(features.contiguous().numpy().data)
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

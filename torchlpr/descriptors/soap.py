@@ -30,6 +30,7 @@ from torchlpr.descriptors.hypers import (
 from torchlpr.descriptors.structures import as_batch, checked
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.derivatives import Derivatives
 from torchlpr.structures.species import normalise_types
 
 __all__ = ["SOAP"]
@@ -150,9 +151,7 @@ class SOAP:
         features = self._features(structures, progress)
         if not derivatives:
             return as_batch(features, structures)
-        from torchlpr.descriptors.derivatives import feature_derivatives
-
-        return as_batch(features, structures, feature_derivatives(self, structures, progress))
+        return as_batch(features, structures, self._derivatives(structures, progress))
 
     def _features(self, structures: list[ase.Atoms], progress: bool | None) -> Tensor:
         """Features from the cache if it has them, else computed and kept."""
@@ -164,6 +163,19 @@ class SOAP:
             features = self._compute(structures, progress)
             cache.save(key, features)
         return features
+
+    def _derivatives(self, structures: list[ase.Atoms], progress: bool | None) -> Derivatives:
+        """Derivatives from the cache if it has them, else computed and kept."""
+        from torchlpr.descriptors.derivatives import feature_derivatives
+
+        if self.cache is None:
+            return feature_derivatives(self, structures, progress)
+        cache, key = FeatureCache(self.cache), cache_key(self.hypers(), structures)
+        derivatives = cache.load_derivatives(key, self.n_features)
+        if derivatives is None:
+            derivatives = feature_derivatives(self, structures, progress)
+            cache.save_derivatives(key, derivatives)
+        return derivatives
 
     def _compute(self, structures: list[ase.Atoms], progress: bool | None) -> Tensor:
         """Fill the features block by block, so that featomic holds few of them at a time."""
