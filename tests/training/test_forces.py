@@ -284,6 +284,16 @@ def test_mu_is_chosen_by_the_loss_with_forces() -> None:
     assert default_grid(build(), train, OBJECTIVE)[0] == pytest.approx(0.1 * largest, rel=1e-10)
 
 
+def test_rows_that_do_not_fit_are_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    types, build = MODELS["mlp"]
+    model, batch = build(), make_force_batch(3, types)
+    before, n_rows = dense.flat(model), OBJECTIVE.n_rows(batch)
+    monkeypatch.setattr("torchlpr.training.second_order.memory_limit", lambda device: 1000)
+    with pytest.raises(InputError, match=f"{n_rows} rows of 26 .* 1 kB .*optimizer='adam'"):
+        fit(model, batch, OBJECTIVE, "lm", progress=False)
+    np.testing.assert_array_equal(dense.flat(model), before)
+
+
 def test_what_is_missing_is_said_before_training() -> None:
     types, build = MODELS["mlp"]
     batch = make_force_batch(3, types)

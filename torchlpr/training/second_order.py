@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from torchlpr.errors import InputError
 from torchlpr.files import atomic_path, make_folder
+from torchlpr.free_memory import format_bytes, memory_limit
 from torchlpr.models.compression import Compression, compress
 from torchlpr.models.mlp import BehlerParrinelloMLP
 from torchlpr.objective import Objective
@@ -63,6 +65,7 @@ def train_second_order(
     small = compress(twin, data) if stored is None else _again(twin, data, stored.pop("basis"))
     problem = Problem(*((small.model, small.batch) if small else (twin, data)), objective)
     state = SecondOrderState(**(stored or {"weights": problem.weights}))
+    _check_memory(problem)
 
     def keep(state: SecondOrderState, now: bool = False) -> None:
         if save is not None:
@@ -77,6 +80,19 @@ def train_second_order(
         small.expand(twin)
     model.load_state_dict(twin.state_dict())
     return state.history
+
+
+def _check_memory(problem: Problem) -> None:
+    """Refuse rows that do not fit into memory twice over, before the first step."""
+    rows, width = problem.objective.n_rows(problem.batch), problem.weights.numel()
+    needed = 8 * width * (2 * rows + 7 * min(rows, width))
+    limit = memory_limit(device=problem.batch.features.device)
+    if needed > limit:
+        raise InputError(
+            f"a step with {rows} rows of {width} parameters takes {format_bytes(needed)}, more "
+            f"than the {format_bytes(limit)} that may be used; train by optimizer='adam', on fewer "
+            "structures or with fewer parameters"
+        )
 
 
 def _again(model: nn.Module, batch: AtomBatch, basis: Tensor | None) -> Compression | None:
