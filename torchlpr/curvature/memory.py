@@ -244,7 +244,7 @@ def _remedies(shapes: Sequence[ShapeName], n_rows: int, n_parameters: int, limit
     structures = _largest(n_rows, lambda m: fits(m, n_parameters))
     parameters = _largest(n_parameters, lambda p: fits(n_rows, p))
     if structures:
-        ways.append(f"take at most {structures} structures")
+        ways.append(f"take at most {structures} structures (rows, with forces)")
     if parameters:
         ways.append(f"take at most {parameters} parameters (a smaller network, or a part of it)")
     ways += [
