@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,29 +15,33 @@ from torchlpr.curvature import (
     MatrixFree,
     MatrixFreeSettings,
     ModelRows,
-    accumulate,
-    accumulate_batch,
     build_matrix_free,
-    choose_shape,
     energy_rows,
     gradient_chunks,
-    load_factor,
     parameter_subset,
     structure_chunks,
     structure_gradients,
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
-from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
-from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
+from torchlpr.curvature.memory import check_change, fitting_chunk
+from torchlpr.curvature.shared_build import (
+    accumulate_shared,
+    build_shared,
+    choose_shared_shape,
+    shared_limit,
+)
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
+from torchlpr.rigidity.sharing import evaluate_shared, load_shared
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
 __all__ = ["Rigidity"]
 
@@ -62,14 +66,18 @@ class Rigidity:
         objective: the loss the model was trained with.
         shape: the algorithm. "row" and "parameter" are exact, see
             :func:`torchlpr.curvature.build`; "matrix-free" stores no rows, and gives numbers to a
-            tolerance and certified intervals; "auto" takes the cheaper exact one that fits into
-            memory, and matrix-free where neither does.
+            tolerance and certified intervals; "column" is row space with the columns of the rows
+            shared among ranks; "auto" takes the cheaper exact one that fits into memory, and
+            matrix-free where none does.
         parameters: the weights that count, the others being frozen: "all", "last-layer",
             "species:Si", a pattern for names of parameters, or a list of these; see
             :func:`torchlpr.curvature.parameter_subset`.
         matrix_free: tolerance and limits of the matrix-free shape.
         memory_limit: bytes beside model and batches, kept to by working in chunks; by default
             three quarters of what is free.
+        ranks: processes that share the work, see :func:`torchlpr.ranks.current_ranks`: each makes
+            this object with the same arguments and calls its methods with the same batches, does
+            its part, and gets the whole result. None works alone, whatever processes there are.
 
     Attributes:
         subset: the weights that gradients and rows are taken by.
@@ -85,16 +93,17 @@ class Rigidity:
         parameters: str | Sequence[str] = "all",
         matrix_free: MatrixFreeSettings | None = None,
         memory_limit: int | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         check_shape(shape)
-        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit)
+        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit, ranks)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
-        limit = available(memory_limit, train_batch.features.device)
+        limit = shared_limit(memory_limit, train_batch.features.device, self.ranks)
         why = "as asked"
         if shape == "auto":
             sizes = train_batch.n_structures, len(self.subset)
-            shape, why = choose_shape(*sizes, memory_limit=limit)
+            shape, why = choose_shared_shape(*sizes, self.ranks, limit)
         factor: Factor
         if shape == "matrix-free":
             settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
@@ -102,11 +111,8 @@ class Rigidity:
             products = ModelRows(self.model, train_batch, scale, self.subset)
             factor = build_matrix_free(products, objective.mu, settings)
         else:
-            exact: ShapeName = "row" if shape == "row" else "parameter"
-            rows = accumulate_batch(
-                self.model, train_batch, objective, exact, limit, subset=self.subset
-            )
-            factor = rows.factor(objective.mu)
+            data = train_batch, objective
+            factor = build_shared(self.model, *data, shape, self.ranks, limit, self.subset)
         self._set(factor, why)
 
     def _keep(
@@ -115,8 +121,10 @@ class Rigidity:
         objective: Objective,
         parameters: str | Sequence[str] = "all",
         memory_limit: int | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
+        self.ranks = ranks or ALONE
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
         self.subset = parameter_subset(model, self.parameters)
 
@@ -132,6 +140,7 @@ class Rigidity:
         shape: Literal["row", "parameter"] = "parameter",
         checkpoint: str | Path | None = None,
         memory_limit: int | None = None,
+        ranks: Ranks | None = None,
     ) -> Rigidity:
         """Rigidity of a training set that comes in batches, one at a time in memory.
 
@@ -142,13 +151,17 @@ class Rigidity:
             shape: "parameter", or "row" where the structures are fewer than the weights.
             checkpoint: file from which a killed call goes on, to the same last bit.
             memory_limit: bytes, by default three quarters of what is free.
+            ranks: processes that share the work; here each brings batches of its own, possibly
+                none, that are a part of the training set.
 
         Returns:
             The rigidity.
         """
         new = cls.__new__(cls)
-        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit)
-        rows = accumulate(new.model, batches, objective, shape, checkpoint, memory_limit)
+        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit, ranks=ranks)
+        rows = accumulate_shared(
+            new.model, batches, objective, shape, new.ranks, checkpoint, memory_limit
+        )
         new._set(rows.factor(objective.mu), "as asked")
         return new
 
@@ -193,7 +206,7 @@ class Rigidity:
         check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
         factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
-        new._keep(self.model, self.objective, self.parameters, self.memory_limit)
+        new._keep(self.model, self.objective, self.parameters, self.memory_limit, self.ranks)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
 
@@ -211,18 +224,15 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
         """
-        size = self._chunk(batch, sweep=True)
         shared = Sweep(self._updatable(), mus)
-        parts = [
-            Evaluation.of(
+
+        def evaluate(gradients: Tensor) -> Evaluation:
+            return Evaluation.of(
                 checked_forms(shared.quadratic_forms(check_finite("gradient", gradients)))
             )
-            for _, gradients in gradient_chunks(self.model, batch, size, self.subset)
-        ]
-        return Evaluation(
-            torch.cat([part.rigidity for part in parts], dim=1),
-            torch.cat([part.mu_fraction for part in parts], dim=1),
-        )
+
+        chunks = self._atom_chunks(batch, sweep=True)
+        return Evaluation(*evaluate_shared(evaluate, chunks, self.factor, self.ranks))
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -233,8 +243,8 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
-        return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
+        chunks = self._atom_chunks(batch)
+        return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -248,9 +258,8 @@ class Rigidity:
         Returns:
             Ends of rigidities in 1/eV^2 and of mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
-        parts = [self._interval(gradients) for _, gradients in chunks]
-        return Interval(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+        chunks = self._atom_chunks(batch)
+        return Interval(*evaluate_shared(self._interval, chunks, self.factor, self.ranks))
 
     def structures(self, batch: AtomBatch) -> Evaluation:
         """Rigidity and mu-fraction of every structure's energy per atom.
@@ -264,13 +273,8 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
-        mean = 1.0 / batch.counts.to(torch.float64)
-        size = self._chunk(batch)
-        parts = structure_chunks(batch, self.factor.n_parameters, size)
-        return Evaluation.joined([
-            self._evaluate(structure_gradients(self.model, part, mean[where], size, self.subset))
-            for where, part in parts
-        ])
+        chunks = self._structure_chunks(batch)
+        return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -292,22 +296,26 @@ class Rigidity:
         Args:
             path: the file; written whole or not at all.
         """
-        write_document(path, "rigidity", self.state())
+        state = self.state()
+        with self.ranks.agreed():
+            if self.ranks.first:
+                write_document(path, "rigidity", state)
 
     @classmethod
-    def load(cls, path: str | Path) -> Rigidity:
+    def load(cls, path: str | Path, ranks: Ranks | None = None) -> Rigidity:
         """Read what :meth:`save` wrote; no training data are needed.
 
         Args:
             path: the file.
+            ranks: processes that share the work of evaluating.
 
         Returns:
             The rigidity, ready to evaluate.
         """
-        return cls.from_state(read_document(path, "rigidity"))
+        return cls.from_state(read_document(path, "rigidity"), ranks)
 
     def state(self) -> dict[str, object]:
-        """Everything as plain tensors and settings."""
+        """Everything as plain tensors and settings; of ranks the first has it whole."""
         return {
             "model": model_state(self.model),
             "objective": self.objective.as_dict(),
@@ -317,19 +325,21 @@ class Rigidity:
         }
 
     @classmethod
-    def from_state(cls, state: dict) -> Rigidity:  # type: ignore[type-arg]
+    def from_state(cls, state: dict, ranks: Ranks | None = None) -> Rigidity:  # type: ignore[type-arg]
         """Rebuild from :meth:`state`.
 
         Args:
             state: as saved.
+            ranks: processes that share the work of evaluating; all have the state.
 
         Returns:
             The rigidity.
         """
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
-        new._keep(load_model(state["model"]), objective, state.get("parameters", "all"))
-        new.factor = load_factor(state["factor"], new.model, new.subset)
+        chosen = state.get("parameters", "all")
+        new._keep(load_model(state["model"]), objective, chosen, ranks=ranks)
+        new.factor = load_shared(state["factor"], new.model, new.subset, new.ranks)
         new.reason = state["reason"]
         return new
 
@@ -341,6 +351,20 @@ class Rigidity:
             value, fraction = self._evaluate(gradients)
             return Interval(value, value, fraction, fraction)
         return Interval.of(self.factor.bounds(check_finite("gradient", gradients)))
+
+    def _atom_chunks(self, batch: AtomBatch, sweep: bool = False) -> Iterator[Tensor]:
+        """Gradients of this rank's atomic energies."""
+        mine = share_of_atoms(batch, self.ranks)
+        size = self._chunk(mine, sweep)
+        for _, gradients in gradient_chunks(self.model, mine, size, self.subset):
+            yield gradients
+
+    def _structure_chunks(self, batch: AtomBatch) -> Iterator[Tensor]:
+        """Gradients of the mean atomic energy of this rank's structures."""
+        mine = share_of_structures(batch, self.ranks)
+        mean, size = 1.0 / mine.counts.to(torch.float64), self._chunk(mine)
+        for where, part in structure_chunks(mine, self.factor.n_parameters, size):
+            yield structure_gradients(self.model, part, mean[where], size, self.subset)
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
