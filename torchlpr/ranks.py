@@ -106,7 +106,7 @@ class Ranks:
         if self.size == 1:
             return tensor
         mine = self._carried(tensor.movedim(dim, 0))
-        lengths = self.everyone(len(mine))
+        lengths = self.counts(len(mine))
         if first_only and not self.first:
             if len(mine):
                 dist.send(mine, self._global(0), group=self.group)
@@ -135,7 +135,7 @@ class Ranks:
         """
         if self.size == 1:
             return list(parts)
-        lengths = self.everyone(len(parts[0]))
+        lengths = self.counts(len(parts[0]))
         mine = parts[self.rank]
         shapes = [torch.Size((n, *mine.shape[1:])) for n in lengths]
         sent = self._carried(torch.cat([part.flatten() for part in parts]))
@@ -197,6 +197,15 @@ class Ranks:
         dist.broadcast_object_list(made, self._global(0), group=self.group)
         return made[0]  # type: ignore[return-value]
 
+    def counts(self, number: int) -> list[int]:
+        """The whole numbers of all ranks, in order."""
+        if self.size == 1:
+            return [number]
+        mine = self._carried(torch.tensor([number]))
+        numbers = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(numbers, mine, group=self.group)
+        return torch.cat(numbers).tolist()
+
     def everyone(self, value: T) -> list[T]:
         """The values of all ranks, in order; small ones that can be pickled."""
         if self.group is None:
@@ -223,6 +232,8 @@ class Ranks:
             yield
         except Exception as caught:  # to be raised again below, when the others know
             error = caught
+        if not any(self.counts(error is not None)):
+            return
         words = self.everyone(None if error is None else f"{error}" or type(error).__name__)
         if error is not None:
             # the command line says it once
@@ -244,7 +255,7 @@ class Ranks:
         while True:
             with self.agreed():
                 item = next(items, None)
-            if not any(self.everyone(item is not None)):
+            if not any(self.counts(item is not None)):
                 return
             yield item
 

@@ -117,7 +117,7 @@ class ColumnSpace:
         Returns:
             Shape (K, P).
         """
-        counts = self.ranks.everyone(len(vectors))
+        counts = self.ranks.counts(len(vectors))
         _, block = self._exchanged(vectors)
         solved = self._project(block)[1] / self._mu
         back = self.ranks.exchange([part.mT.contiguous() for part in solved.split(counts)])
@@ -136,7 +136,7 @@ class ColumnSpace:
 
     def _exchanged(self, vectors: Tensor) -> tuple[slice, Tensor]:
         """Where this rank's vectors lie among those of all ranks, and all of them in a block."""
-        counts = self.ranks.everyone(len(vectors))
+        counts = self.ranks.counts(len(vectors))
         start = sum(counts[: self.ranks.rank])
         return slice(start, start + len(vectors)), exchanged_columns(vectors, self.ranks)
 

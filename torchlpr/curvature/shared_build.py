@@ -45,7 +45,7 @@ def shared_limit(limit: int | None, device: torch.device, ranks: Ranks) -> int:
         mine = memory_limit(limit, device)
     if limit is None and device.type == "cpu":
         mine //= ranks.neighbours
-    return min(ranks.everyone(mine))
+    return min(ranks.counts(mine))
 
 
 def choose_shared_shape(
@@ -212,7 +212,7 @@ def _build_columns(
     subset: Subset,
 ) -> ColumnSpace:
     """Rows are made a chunk at a time and exchanged, so that none holds a second copy."""
-    counts, p = ranks.everyone(mine.n_structures), len(subset)
+    counts, p = ranks.counts(mine.n_structures), len(subset)
     if (needs := _column_memory(sum(counts), p, ranks)) > limit:
         raise InputError(
             f"{sum(counts)} rows of {p} parameters in columns on {ranks.size} ranks need "

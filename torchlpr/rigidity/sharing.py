@@ -46,8 +46,8 @@ def evaluate_shared(
     else:
         with ranks.agreed():
             parts = [evaluate(chunk) for chunk in chunks]
-    fields = (torch.cat(field, dim=-1) for field in zip(*parts, strict=True))
-    return [ranks.gather(field, dim=-1) for field in fields]
+    fields = [torch.cat(field, dim=-1) for field in zip(*parts, strict=True)]
+    return list(ranks.gather(torch.stack(fields), dim=-1))
 
 
 def load_shared(

@@ -1,0 +1,196 @@
+"""What the processes of these tests do; the functions are named in the tests that launch them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests.cases import MODELS, make_batch, random_tensor
+from torchlpr.errors import InputError, PeerError
+from torchlpr.objective import Objective
+from torchlpr.ranks import Ranks, processes
+from torchlpr.rigidity import Rigidity
+from torchlpr.structures.batch import AtomBatch
+
+
+def collectives(folder: Path) -> dict[str, Any]:
+    """Every call of Ranks, with parts of unequal sizes of which the first rank's are empty."""
+    with processes() as ranks:
+        mine = random_tensor(ranks.rank, ranks.rank, 3)
+        parts = [random_tensor(10 * ranks.rank + b, ranks.rank, b + 1) for b in range(ranks.size)]
+        items = iter(range(2 * ranks.rank))
+        return {
+            "sum": ranks.sum(random_tensor(ranks.rank, 4)),
+            "gather": ranks.gather(mine),
+            "gather dim 1": ranks.gather(mine.mT, dim=1),
+            "gather first": ranks.gather(mine, first_only=True),
+            "exchange": ranks.exchange(parts),
+            "combine": ranks.combine(mine + 1, lambda a, b: torch.cat([a, b])),
+            "from first": ranks.from_first(random_tensor(5 + ranks.rank, 2, 2)),
+            "by first": ranks.by_first(lambda: {"who": ranks.rank}),
+            "rounds": list(ranks.rounds(items)),
+            "neighbours": ranks.neighbours,
+        }
+
+
+def subgroup(folder: Path) -> Any:
+    """A group of the last two of three processes, made by the user."""
+    import torch.distributed as dist
+
+    with processes() as everyone:
+        group = dist.new_group([1, 2])
+        if everyone.rank == 0:
+            return None
+        ranks = Ranks(group)
+        gathered = ranks.gather(torch.full((ranks.rank + 1,), float(everyone.rank)))
+        merged = ranks.combine(torch.full((1,), float(everyone.rank)), lambda a, b: a - b)
+        return ranks.rank, gathered.tolist(), merged.tolist()
+
+
+def failures(folder: Path) -> list[str]:
+    """What each rank sees when rank 1 fails, in every place where one can fail alone."""
+    seen = []
+    with processes() as ranks:
+        batch, objective = make_batch(7), Objective(mu=0.1)
+        for shape in ("row", "parameter", "column"):
+            model = Sick(ranks.rank == 1)
+            for work in (
+                lambda: Rigidity(model, batch, objective, shape, ranks=ranks),  # noqa: B023
+                lambda: healthy(model, batch, objective, shape, ranks).atoms(batch),  # noqa: B023
+            ):
+                try:
+                    work()
+                    seen.append("nothing")
+                except (InputError, PeerError) as error:
+                    seen.append(f"{type(error).__name__}: {error}")
+        try:
+            Rigidity.from_batches(Sick(False), raising(ranks), objective, ranks=ranks)
+        except (OSError, PeerError) as error:
+            seen.append(f"{type(error).__name__}: {error}")
+        try:
+            Rigidity(Sick(False), batch, objective, "row", memory_limit=1000, ranks=ranks)
+        except (InputError, PeerError) as error:
+            seen.append(type(error).__name__)
+        # and they still understand each other
+        seen.append(str(int(ranks.sum(torch.ones(1)))))
+    return seen
+
+
+def healthy(
+    model: "Sick", batch: AtomBatch, objective: Objective, shape: Any, ranks: Ranks
+) -> Rigidity:
+    """A rigidity whose model falls ill afterwards."""
+    sick, model.sick = model.sick, False
+    rigidity = Rigidity(model, batch, objective, shape, ranks=ranks)
+    rigidity.model.sick = sick
+    return rigidity
+
+
+def raising(ranks: Ranks) -> Any:
+    yield make_batch(3, seed=ranks.rank)
+    if ranks.rank == 1:
+        raise OSError("the disk is gone")
+
+
+class Sick(nn.Module):
+    """A model that refuses to be evaluated where it is told to."""
+
+    def __init__(self, sick: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(random_tensor(0, 4))
+        self.sick = sick
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        if self.sick:
+            raise InputError("this model is sick")
+        return (features @ self.weight).tanh()
+
+
+def killed(folder: Path) -> tuple[str, float]:
+    """One of the ranks is killed while the others wait for it."""
+    start = time.monotonic()
+    try:
+        with processes() as ranks:
+            ranks.sum(torch.ones(1))
+            if ranks.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            start = time.monotonic()
+            Rigidity(Sick(False), make_batch(7), Objective(mu=0.1), ranks=ranks)
+    except RuntimeError as error:
+        return type(error).__name__, time.monotonic() - start
+    return "nothing", 0.0
+
+
+SHAPES = ("row", "parameter", "column", "matrix-free")
+SETS = {"few": 2, "some": 7, "many": 60}  # on three ranks the first leaves one without any
+MUS = (1.0, 1e-9)
+
+
+def rigidities(folder: Path, ranks: Ranks | None = None) -> dict[str, dict[str, Tensor]]:
+    """Everything a rigidity says, for models, shapes, sizes and mu, on the ranks there are."""
+    if ranks is None:
+        with processes() as ranks:
+            return rigidities(folder, ranks)
+    out = {}
+    for name in ("mlp bias silu two species", "linear two species", "kernel"):
+        types, build = MODELS[name]
+        test = make_batch(5, types, seed=3)
+        for size, count in SETS.items():
+            for mu in MUS:
+                for shape in SHAPES:
+                    if (mu < 1 and size != "some") or (
+                        (mu < 1 or size == "many") and (shape == "matrix-free")
+                    ):
+                        continue
+                    batch = make_batch(count, types)
+                    one = Rigidity(build(), batch, Objective(mu), shape, ranks=ranks)
+                    key = f"{name}, {size}, mu {mu:g}, {shape}"
+                    out[key] = said(one, test)
+    return out
+
+
+def said(rigidity: Rigidity, test: AtomBatch) -> dict[str, Tensor]:
+    atoms, whole = rigidity.atoms(test), rigidity.structures(test)
+    numbers = {"lpr": atoms.rigidity, "pr": whole.rigidity}
+    if rigidity.objective.mu > 1e-6:  # below it one process has no ten digits of them either
+        numbers |= {"mu-fraction": atoms.mu_fraction, "pr mu-fraction": whole.mu_fraction}
+    if rigidity.factor.shape_name != "matrix-free":
+        numbers["dof"] = torch.tensor([rigidity.factor.effective_dof()])
+    return numbers
+
+
+def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
+    """Batches of each rank's own, changes, sweeps, intervals, files, and what auto takes."""
+    if ranks is None:
+        with processes() as ranks:
+            return more(folder, ranks)
+    out: dict[str, Any] = {}
+    types, build = MODELS["mlp two species"]
+    batch, test, objective = make_batch(9, types), make_batch(4, types, seed=2), Objective(0.01)
+    for shape in ("row", "parameter"):
+        part = [batch.select([k]) for k in range(9)]
+        mine = part if ranks.size == 1 else [part[:4], part[4:], []][ranks.rank]
+        path = folder / f"{shape}-{ranks.size}.pt"
+        for again in ("", " resumed"):
+            streamed = Rigidity.from_batches(build(), mine, objective, shape, path, ranks=ranks)
+            out[f"from batches, {shape}{again}"] = said(streamed, test)
+        whole = Rigidity(build(), batch, objective, shape, ranks=ranks)
+        out[f"added, {shape}"] = said(whole.add(test), test)
+        swept = whole.sweep(test, [0.01, 1.0, 7.0])
+        out[f"sweep, {shape}"] = {"lpr": swept.rigidity, "mu-fraction": swept.mu_fraction}
+        out[f"intervals, {shape}"] = whole.intervals(test)._asdict()
+    columns = Rigidity(build(), batch, objective, "column", ranks=ranks)
+    vectors = random_tensor(ranks.rank, 3, columns.factor.n_parameters)
+    solved = columns.factor.solve(vectors)
+    reference = Rigidity(build(), batch, objective, "row").factor.solve(vectors)
+    torch.testing.assert_close(solved, reference, rtol=1e-10, atol=1e-12)
+    path = folder / f"columns-{ranks.size}.pt"
+    columns.save(path)
+    for how in (None, ranks):
+        loaded = Rigidity.load(path, how)
+        out["columns saved" + (" and shared" if how else "")] = said(loaded, test)
+    return out
