@@ -136,7 +136,8 @@ def merged(part: Accumulator, ranks: Ranks) -> Accumulator:
     if isinstance(part, RowAccumulator):
         rows = ranks.gather(part.rows)
         whole = RowAccumulator(part.n_parameters, rows.device)
-        whole.load_state_dict({"rows": rows, "gram": ranks.gather(part.rows @ rows.mT)})
+        whole.load_state_dict({"rows": rows})
+        whole.gram = ranks.gather(part.rows @ rows.mT)
         return whole
     state = part.state_dict()
     triangle = TriangleAccumulator(part.n_parameters, state["added"].device)

@@ -24,7 +24,7 @@ from torchlpr.curvature import (
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.gauss_newton import Shape, check_shape
-from torchlpr.curvature.memory import check_change, fitting_chunk
+from torchlpr.curvature.memory import check_change, fitting_chunk, gradient_copies
 from torchlpr.curvature.shared_build import (
     accumulate_shared,
     build_shared,
@@ -368,6 +368,6 @@ class Rigidity:
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
-        return fitting_chunk(
-            self.factor, len(batch), self.memory_limit, batch.features.device, sweep
-        )
+        copies = gradient_copies(self.model)
+        device = batch.features.device
+        return fitting_chunk(self.factor, len(batch), self.memory_limit, device, sweep, copies)
