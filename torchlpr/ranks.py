@@ -8,16 +8,17 @@ combined in an order set by the ranks alone: numbers do not depend on who was fa
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from torchlpr.errors import InputError, PeerError
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 # a rank that dies closes its connections, which the others notice at once: this is for waiting
 # while one rank trains
 TIMEOUT = datetime.timedelta(days=2)
+_GROUPS = itertools.count()  # of this process
 
 
 def shares(weights: Sequence[int] | Tensor, size: int) -> list[slice]:
@@ -48,7 +50,7 @@ def shares(weights: Sequence[int] | Tensor, size: int) -> list[slice]:
     # an item belongs to the part in which its middle lies
     middle = before - torch.as_tensor(weights, dtype=torch.float64).cpu() / 2
     cuts = [0, *torch.searchsorted(middle, ends).tolist(), len(before)]
-    return [slice(a, b) for a, b in pairwise(cuts)]
+    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def even_shares(count: int, size: int) -> list[slice]:
@@ -334,7 +336,10 @@ def processes(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Ranks]:
     if torch.cuda.is_available() and dist.is_nccl_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timeout)
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    # torchrun's store outlives a group, and a second one would meet the addresses of the first
+    fresh = dist.PrefixStore(f"torchlpr {next(_GROUPS)}", store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
     try:
         yield current_ranks()
     finally:

@@ -1,20 +1,27 @@
 """What the processes of these tests do; the functions are named in the tests that launch them."""
 
+import contextlib
+import io
+import json
 import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 
 from tests.cases import MODELS, make_batch, random_tensor
+from torchlpr.cli.main import main
 from torchlpr.errors import InputError, PeerError
 from torchlpr.objective import Objective
 from torchlpr.ranks import Ranks, processes
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training import AdamSettings, LMSettings, fit, train_network
+from torchlpr.training.callbacks import ResumableCheckpoint
 
 
 def collectives(folder: Path) -> dict[str, Any]:
@@ -194,3 +201,148 @@ def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
         loaded = Rigidity.load(path, how)
         out["columns saved" + (" and shared" if how else "")] = said(loaded, test)
     return out
+
+
+def seen(folder: Path) -> dict[str, list[list[list[int]]]]:
+    """Which structures each process trains and validates on, step by step."""
+    out = {}
+    with processes() as ranks:
+        for name, size in {"full": None, "mini": 3}.items():
+            probe = Probe()
+            batch = make_batch(7)  # the energies tell the structures apart
+            numbered = AtomBatch(
+                batch.features, batch.types, batch.structure, torch.arange(7.0).double()
+            )
+            settings = AdamSettings(epochs=2, batch_size=size)
+            probe_model = MODELS["mlp"][1]()
+            train_network(
+                probe_model, numbered, Objective(0.1), settings, numbered,
+                progress=False, callbacks=[probe], ranks=ranks,
+            )  # fmt: skip
+            out[name] = probe.steps
+    return out
+
+
+class Probe(L.Callback):
+    """Writes down the energies of each batch."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[int]] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: AtomBatch, _: int) -> None:
+        self.steps.append([int(energy) for energy in batch.labels()])
+
+    on_validation_batch_start = on_train_batch_start
+
+
+TRAININGS: dict[str, dict[str, Any]] = {
+    "full batch": {"epochs": 60, "lr": 0.3, "patience": 2, "cooldown": 4},
+    "mini-batches": {"epochs": 6, "batch_size": 4},
+    "one structure": {"epochs": 5, "structures": 1},
+    "two species": {"epochs": 10, "name": "mlp bias silu two species"},
+}
+
+
+def trainings(folder: Path, ranks: Ranks | None = None) -> dict[str, dict[str, Tensor]]:
+    """Weights and history of Adam, of Adam then Levenberg-Marquardt, and of a closed form."""
+    if ranks is None:
+        with processes() as ranks:
+            return trainings(folder, ranks)
+    out = {}
+    objective = Objective(mu=0.02, energy_weight=1.7)
+    for key, settings in TRAININGS.items():
+        adam = dict(settings)
+        types, build = MODELS[adam.pop("name", "mlp bias tanh")]
+        batch = make_batch(adam.pop("structures", 9), types)
+        validation = make_batch(4, types, seed=1)
+        model = build()
+        if ranks.rank:  # DDP begins with the first rank's weights
+            with torch.no_grad():
+                next(model.parameters()).add_(1.0)
+        rows = train_network(
+            model, batch, objective, AdamSettings(**adam), validation, progress=False, ranks=ranks
+        )
+        history = torch.tensor(rows, dtype=torch.float64)
+        out[key] = {"weights": weights(model), "history": history}
+    for key, name, optimizer in (
+        ("polished", "mlp two species", "adam+lm"),
+        ("closed form", "kernel", "auto"),
+    ):
+        types, build = MODELS[name]
+        model = build()
+        result = fit(
+            model, make_batch(9, types), objective, optimizer, settings=AdamSettings(epochs=5),
+            lm_settings=LMSettings(steps=30), progress=False, ranks=ranks,
+        )  # fmt: skip
+        out[key] = {
+            "weights": weights(model),
+            "history": torch.tensor([result.loss, result.rmse], dtype=torch.float64),
+        }
+    return out
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def interrupted(folder: Path) -> dict[str, Tensor]:
+    """A shared training that stops after a checkpoint, and goes on."""
+    out = {}
+    batch, objective = make_batch(7), Objective(mu=0.02)
+    with processes() as ranks:
+        for key in ("whole", "resumed"):
+            model = MODELS["mlp"][1]()
+            options = {"progress": False, "ranks": ranks, "out": folder / key}
+            if key == "resumed":
+                try:
+                    stop: Any = [Stop(4)]
+                    settings = AdamSettings(epochs=8)
+                    train_network(model, batch, objective, settings, callbacks=stop, **options)
+                except KeyboardInterrupt:
+                    model = MODELS["mlp"][1]()
+            probe = Probe()
+            settings = AdamSettings(epochs=8)
+            rows = train_network(model, batch, objective, settings, callbacks=[probe], **options)
+            ranks.sum(torch.ones(1))  # the first one writes on
+            out[f"{key} steps"] = len(probe.steps)
+            out[key] = torch.cat([weights(model), torch.tensor(rows).double()[:, :3].flatten()])
+            out[f"{key} files"] = sorted(path.name for path in (folder / key).iterdir())
+    return out
+
+
+class Stop(L.Callback):
+    """Ends the training after the checkpoint of an epoch, which this makes due at once."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
+        for callback in trainer.callbacks:
+            if isinstance(callback, ResumableCheckpoint):
+                callback.seconds = 0.0
+        if trainer.current_epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def diverging(folder: Path) -> str:
+    """One process alone has energies that are beyond all bounds."""
+    with processes() as ranks:
+        batch = make_batch(4)
+        energies = torch.tensor([0.0, 0.0, 0.0, 1e200], dtype=torch.float64)
+        batch = AtomBatch(batch.features, batch.types, batch.structure, energies)
+        try:
+            fit(MODELS["mlp"][1](), batch, Objective(0.1), "adam", progress=False, ranks=ranks)
+        except FloatingPointError as error:
+            return str(error)
+    return "nothing"
+
+
+def commands(folder: Path) -> list[tuple[list[str], int, str, str]]:
+    """The command line, with what each rank prints."""
+    said = []
+    for words in json.loads((folder.parent / "commands.json").read_text()):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(words)
+        said.append((words, code, out.getvalue(), err.getvalue()))
+    return said
