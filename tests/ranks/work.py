@@ -1,6 +1,7 @@
 """What the processes of these tests do; the functions are named in the tests that launch them."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from tests.cases import MODELS, make_batch, random_tensor
 from torchlpr.cli.main import main
 from torchlpr.errors import InputError, PeerError
+from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.ranks import Ranks, processes
 from torchlpr.rigidity import Rigidity
@@ -132,6 +134,11 @@ def killed(folder: Path) -> tuple[str, float]:
     return "nothing", 0.0
 
 
+def flattened(batch: AtomBatch) -> AtomBatch:
+    """Twelve features that span four dimensions."""
+    return dataclasses.replace(batch, features=batch.features @ random_tensor(0, 4, 12))
+
+
 SHAPES = ("row", "parameter", "column", "matrix-free")
 SETS = {"few": 2, "some": 7, "many": 60}  # on three ranks the first leaves one without any
 MUS = (1.0, 1e-9)
@@ -190,6 +197,11 @@ def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
         swept = whole.sweep(test, [0.01, 1.0, 7.0])
         out[f"sweep, {shape}"] = {"lpr": swept.rigidity, "mu-fraction": swept.mu_fraction}
         out[f"intervals, {shape}"] = whole.intervals(test)._asdict()
+    wide = [flattened(make_batch(count, types, seed=4)) for count in (9, 30)]
+    network = BehlerParrinelloMLP(12, types, (3,), seed=0)
+    spanned = Rigidity(network, wide[0], objective, "row", ranks=ranks)
+    out["in the span of the features"] = said(spanned, wide[1])
+    assert spanned._span is not None
     columns = Rigidity(build(), batch, objective, "column", ranks=ranks)
     vectors = random_tensor(ranks.rank, 3, columns.factor.n_parameters)
     solved = columns.factor.solve(vectors)

@@ -12,18 +12,24 @@ from torch import Tensor, nn
 
 from torchlpr.curvature import (
     Factor,
+    FeatureSpan,
     MatrixFree,
     MatrixFreeSettings,
     ModelRows,
+    RowSpace,
     build_matrix_free,
+    check_parameters,
     energy_rows,
+    feature_span_of_rows,
     gradient_chunks,
     parameter_subset,
     structure_chunks,
     structure_gradients,
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
+from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
+from torchlpr.curvature.gradients import CHUNK_BYTES
 from torchlpr.curvature.memory import check_change, fitting_chunk, gradient_copies
 from torchlpr.curvature.shared_build import (
     accumulate_shared,
@@ -38,12 +44,14 @@ from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
-from torchlpr.rigidity.sharing import evaluate_shared, load_shared
+from torchlpr.rigidity.sharing import collect_shared, evaluate_shared, load_shared
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
 __all__ = ["Rigidity"]
+
+SPAN_ATOMS = 4  # times the number of features: from there on finding their span pays
 
 
 class Rigidity:
@@ -75,6 +83,9 @@ class Rigidity:
         matrix_free: tolerance and limits of the matrix-free shape.
         memory_limit: bytes beside model and batches, kept to by working in chunks; by default
             three quarters of what is free.
+        tolerance: relative error of an LPR that may be made, beside rounding, to evaluate many
+            atoms of a network in the span of the training features; the bound is computed. A
+            larger one truncates more, zero switches it off.
         ranks: processes that share the work, see :func:`torchlpr.ranks.current_ranks`: each makes
             this object with the same arguments and calls its methods with the same batches, does
             its part, and gets the whole result. None works alone, whatever processes there are.
@@ -93,10 +104,14 @@ class Rigidity:
         parameters: str | Sequence[str] = "all",
         matrix_free: MatrixFreeSettings | None = None,
         memory_limit: int | None = None,
+        tolerance: float = 1e-10,
         ranks: Ranks | None = None,
     ) -> None:
         check_shape(shape)
-        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit, ranks)
+        if not 0 <= tolerance < 1:
+            raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
+        kept = objective, parameters, memory_limit, tolerance, ranks
+        self._keep(copy.deepcopy(model).eval(), *kept)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
         limit = shared_limit(memory_limit, train_batch.features.device, self.ranks)
@@ -121,10 +136,13 @@ class Rigidity:
         objective: Objective,
         parameters: str | Sequence[str] = "all",
         memory_limit: int | None = None,
+        tolerance: float = 1e-10,
         ranks: Ranks | None = None,
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
-        self.ranks = ranks or ALONE
+        self.tolerance, self.ranks = tolerance, ranks or ALONE
+        self._span: FeatureSpan | None = None
+        self._span_sought = False
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
         self.subset = parameter_subset(model, self.parameters)
 
@@ -206,7 +224,8 @@ class Rigidity:
         check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
         factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
-        new._keep(self.model, self.objective, self.parameters, self.memory_limit, self.ranks)
+        kept = self.parameters, self.memory_limit, self.tolerance, self.ranks
+        new._keep(self.model, self.objective, *kept)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
 
@@ -243,8 +262,15 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = self._atom_chunks(batch)
-        return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
+        span = self._feature_span(batch)
+        if span is None:
+            chunks = self._atom_chunks(batch)
+            return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
+        check_parameters(self.model, batch.features)
+        mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
+        parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
+        forms = (Evaluation.of(checked_forms(span.quadratic_form(*part))) for part in parts)
+        return Evaluation(*collect_shared(forms, self.ranks))
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -321,6 +347,7 @@ class Rigidity:
             "objective": self.objective.as_dict(),
             "factor": self.factor.state_dict(),
             "parameters": self.parameters,
+            "tolerance": self.tolerance,
             "reason": self.reason,
         }
 
@@ -337,14 +364,31 @@ class Rigidity:
         """
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
-        chosen = state.get("parameters", "all")
-        new._keep(load_model(state["model"]), objective, chosen, ranks=ranks)
+        model, parameters = load_model(state["model"]), state.get("parameters", "all")
+        tolerance = state.get("tolerance", 1e-10)
+        new._keep(model, objective, parameters, tolerance=tolerance, ranks=ranks)
         new.factor = load_shared(state["factor"], new.model, new.subset, new.ranks)
         new.reason = state["reason"]
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         return Evaluation.of(quadratic_forms(self.factor, gradients))
+
+    def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
+        """The span of the training features, where there are atoms enough to pay for it."""
+        whole = self.tolerance > 0 and len(self.subset) == self.subset.total
+        paying = len(batch) >= SPAN_ATOMS * batch.features.shape[1]
+        if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
+            rows = self.factor.rows
+            room = available(self.memory_limit, rows.device)
+            if self.memory_limit is None:
+                room //= self.ranks.neighbours
+            if self.memory_limit is not None:  # the limit counts the factor itself
+                room -= 8 * (rows.numel() + 2 * len(rows) ** 2)
+            if 2 * 8 * rows.numel() + 4 * CHUNK_BYTES <= room:
+                self._span = feature_span_of_rows(self.model, self.factor, self.tolerance)
+            self._span_sought = True
+        return self._span
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):

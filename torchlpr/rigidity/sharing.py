@@ -14,7 +14,7 @@ from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.subsets import Subset
 from torchlpr.ranks import Ranks
 
-__all__ = ["evaluate_shared", "load_shared"]
+__all__ = ["collect_shared", "evaluate_shared", "load_shared"]
 
 Fields = tuple[Tensor, ...]
 
@@ -36,16 +36,33 @@ def evaluate_shared(
     Returns:
         Each field for the gradients of all ranks in order, on every rank.
     """
+    if not isinstance(factor, ColumnSpace):
+        return collect_shared(map(evaluate, chunks), ranks)
     parts: list[Fields] = []
-    if isinstance(factor, ColumnSpace):
-        finite = (check_finite("gradient", chunk) for chunk in chunks)
-        for chunk in ranks.rounds(finite):
-            nothing = torch.empty(0, factor.n_parameters, dtype=torch.float64)
-            with ranks.agreed():
-                parts.append(evaluate(nothing.to(factor.mu) if chunk is None else chunk))
-    else:
+    finite = (check_finite("gradient", chunk) for chunk in chunks)
+    nothing = torch.empty(0, factor.n_parameters, dtype=torch.float64, device=factor.mu.device)
+    for chunk in ranks.rounds(finite):
         with ranks.agreed():
-            parts = [evaluate(chunk) for chunk in chunks]
+            parts.append(evaluate(nothing if chunk is None else chunk))
+    return _joined(parts, ranks)
+
+
+def collect_shared(results: Iterator[Fields], ranks: Ranks) -> list[Tensor]:
+    """Join results that each rank comes to by itself.
+
+    Args:
+        results: this rank's fields of shape (..., k), chunk by chunk, at least one.
+        ranks: the processes.
+
+    Returns:
+        Each field of all ranks in order, on every rank.
+    """
+    with ranks.agreed():
+        parts = list(results)
+    return _joined(parts, ranks)
+
+
+def _joined(parts: list[Fields], ranks: Ranks) -> list[Tensor]:
     fields = [torch.cat(field, dim=-1) for field in zip(*parts, strict=True)]
     return list(ranks.gather(torch.stack(fields), dim=-1))
 

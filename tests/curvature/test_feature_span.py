@@ -1,0 +1,130 @@
+"""Evaluation in the span of the training features: the same numbers, or a bounded error."""
+
+import numpy as np
+import pytest
+import torch
+
+from torchlpr.curvature import RowSpace, atomic_gradients, energy_rows, feature_span_of_rows
+from torchlpr.errors import InputError
+from torchlpr.models import BehlerParrinelloMLP, LinearModel
+from torchlpr.objective import Objective
+from torchlpr.rigidity import Rigidity
+from torchlpr.structures.batch import AtomBatch
+
+FEATURES, SPAN = 24, 10
+
+
+def make_problem(
+    types: tuple[int, ...], bias: bool = True, noise: float = 0.0
+) -> tuple[BehlerParrinelloMLP, AtomBatch, AtomBatch]:
+    """Training features in a subspace with one strong direction, test atoms in and out of it."""
+    generator = torch.Generator().manual_seed(len(types))
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def batch(features: torch.Tensor, atoms: int) -> AtomBatch:
+        z = torch.tensor(types)[torch.arange(len(features)) % len(types)]
+        return AtomBatch(features, z, torch.arange(len(features)) // atoms)
+
+    spread = normal(SPAN, FEATURES)
+    spread[0] *= 30
+    train = (normal(90, SPAN) + torch.eye(SPAN)[0] * 20) @ spread
+    train += noise * normal(90, FEATURES)
+    inside = (normal(100, SPAN) + torch.eye(SPAN)[0] * 20) @ spread
+    inside[40:60] += 1e-4 * normal(20, FEATURES)
+    inside[60:80] = normal(20, FEATURES)
+    inside[80:] = train[:20]
+    model = BehlerParrinelloMLP(FEATURES, types, (5, 3), "tanh", bias, seed=0)
+    for p in model.parameters():  # small enough that the activations are not saturated
+        p.data *= 0.02
+    return model, batch(train, 6), batch(inside, 1)
+
+
+def dense(model: BehlerParrinelloMLP, train: AtomBatch, test: AtomBatch, mu: float) -> torch.Tensor:
+    """By least squares: g^T H^-1 g = min over a of |g - R^T a|^2 / mu + |a|^2."""
+    rows = energy_rows(model, train, Objective(mu=1.0)).numpy()
+    gradients = atomic_gradients(model, test.features, test.types).numpy()
+    matrix = np.vstack([rows.T / np.sqrt(mu), np.eye(len(rows))])
+    right = np.vstack([gradients.T / np.sqrt(mu), np.zeros((len(rows), len(gradients)))])
+    left = right - matrix @ np.linalg.lstsq(matrix, right, rcond=None)[0]
+    return torch.from_numpy(1 / np.square(left).sum(0))
+
+
+def largest(model: BehlerParrinelloMLP, train: AtomBatch) -> float:
+    return float(torch.linalg.matrix_norm(energy_rows(model, train, Objective(mu=1.0)), 2)) ** 2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("ratio", [1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("types", [(14,), (6, 14)])
+def test_against_least_squares(types: tuple[int, ...], ratio: float, bias: bool) -> None:
+    model, train, test = make_problem(types, bias)
+    mu = ratio * largest(model, train)
+    rows = energy_rows(model, train, Objective(mu=1.0))
+    span = feature_span_of_rows(model, RowSpace(rows, torch.tensor(mu, dtype=torch.float64)), 1e-10)
+    assert span is not None
+    assert span.factor.n_parameters < 0.75 * rows.shape[1]
+    value, regulariser = span.quadratic_form(test.features, test.types)
+    torch.testing.assert_close(1 / value, dense(model, train, test, mu), rtol=1e-9, atol=0)
+    plain = Rigidity(model, train, Objective(mu=mu), "row", tolerance=0.0).atoms(test)
+    torch.testing.assert_close(regulariser / value, plain.mu_fraction, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-2, 0.3])
+def test_a_larger_tolerance_truncates_within_its_bound(tolerance: float) -> None:
+    model, train, test = make_problem((14,), noise=1e-3)
+    mu = 1e-4 * largest(model, train)
+    factor = Rigidity(model, train, Objective(mu=mu), "row").factor
+    span = feature_span_of_rows(model, factor, tolerance)
+    assert span is not None
+    assert 1e-9 < span.error <= tolerance
+    value = span.quadratic_form(test.features, test.types).value
+    ratio = 1 / value / dense(model, train, test, mu)
+    assert float((ratio - 1).abs().max()) > 1e-12  # something was truncated
+    assert bool(((ratio <= 1 + span.error) & (ratio >= 1 / (1 + span.error))).all())
+
+
+def test_nothing_where_nothing_is_gained() -> None:
+    model, train, _ = make_problem((14,), noise=1.0)
+    mu = 1e-4 * largest(model, train)
+    rigidity = Rigidity(model, train, Objective(mu=mu), "row")
+    assert feature_span_of_rows(model, rigidity.factor, 1e-10) is None
+    linear = LinearModel(FEATURES, [14])
+    rigidity = Rigidity(linear, train, Objective(mu=mu), "row")
+    assert feature_span_of_rows(linear, rigidity.factor, 1e-10) is None
+
+
+@pytest.mark.parametrize("types", [(14,), (6, 14)])
+def test_rigidity_takes_it_for_many_atoms(types: tuple[int, ...]) -> None:
+    model, train, test = make_problem(types)
+    objective = Objective(mu=1e-5 * largest(model, train))
+    plain = Rigidity(model, train, objective, "row", tolerance=0.0)
+    fast = Rigidity(model, train, objective, "row")
+    few = test.select(torch.arange(20))
+    torch.testing.assert_close(fast.atoms(few), plain.atoms(few), rtol=0, atol=0)
+    assert fast.atoms(test).rigidity is not None
+    assert fast._span is not None
+    assert plain._span is None
+    torch.testing.assert_close(fast.local(test), plain.local(test), rtol=1e-9, atol=0)
+    torch.testing.assert_close(fast.mu_fraction(test), plain.mu_fraction(test), rtol=0, atol=1e-9)
+    changed = fast.add(few)  # takes the rows of new structures, so another span
+    torch.testing.assert_close(changed.local(test), plain.add(few).local(test), rtol=1e-9, atol=0)
+
+
+def test_a_subset_of_weights_or_little_memory_does_without() -> None:
+    model, train, test = make_problem((14,))
+    objective = Objective(mu=1e-5 * largest(model, train))
+    part = Rigidity(model, train, objective, "row", parameters="last-layer")
+    part.local(test)
+    assert part._span is None
+    tight = Rigidity(model, train, objective, "row", memory_limit=100_000_000)
+    tight.local(test)
+    assert tight._span is None
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, 1.0, float("nan")])
+def test_tolerance_is_a_relative_error(tolerance: float) -> None:
+    model, train, _ = make_problem((14,))
+    with pytest.raises(InputError, match="tolerance"):
+        Rigidity(model, train, Objective(mu=1.0), tolerance=tolerance)
