@@ -341,6 +341,8 @@ def processes(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Ranks]:
     fresh = dist.PrefixStore(f"torchlpr {next(_GROUPS)}", store)
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
     try:
-        yield current_ranks()
+        ranks = current_ranks()
+        yield ranks
+        ranks.counts(0)  # none closes its connections while another still talks
     finally:
         dist.destroy_process_group()

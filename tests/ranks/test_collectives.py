@@ -20,7 +20,8 @@ Results = dict[tuple[str, int], list[Any]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     plan = {f"{WORK}.{name}": [3] for name in ("subgroup", "failures", "killed")}
     folder = tmp_path_factory.mktemp("ranks")
-    return launch({f"{WORK}.collectives": [2, 3], **plan}, folder)
+    sizes = {f"{WORK}.collectives": [2, 3], f"{WORK}.in_fabric": [2]}
+    return launch(sizes | plan, folder)
 
 
 @theorem
@@ -86,6 +87,13 @@ def test_a_group_of_the_users_own(results: Results) -> None:
     _, one, two = results[f"{WORK}.subgroup", 3]
     assert one == (0, [1.0, 2.0, 2.0], [-1.0])
     assert two == (1, [1.0, 2.0, 2.0], [-1.0])
+
+
+def test_in_lightning_fabric(results: Results) -> None:
+    zero, one = results[f"{WORK}.in_fabric", 2]
+    assert (zero["size"], zero["still"], one["still"]) == (2, 2.0, 2.0)
+    torch.testing.assert_close(zero["shared"], zero["alone"], rtol=1e-10, atol=0)
+    assert one["shared"].equal(zero["shared"])
 
 
 def test_a_failure_on_one_rank_reaches_all(results: Results) -> None:

@@ -19,7 +19,7 @@ from torchlpr.cli.main import main
 from torchlpr.errors import InputError, PeerError
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
-from torchlpr.ranks import Ranks, processes
+from torchlpr.ranks import Ranks, current_ranks, processes
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import AdamSettings, LMSettings, fit, train_network
@@ -137,6 +137,21 @@ def killed(folder: Path) -> tuple[str, float]:
 def flattened(batch: AtomBatch) -> AtomBatch:
     """Twelve features that span four dimensions."""
     return dataclasses.replace(batch, features=batch.features @ random_tensor(0, 4, 12))
+
+
+def in_fabric(folder: Path) -> dict[str, Any]:
+    """A user's own group, here that of Lightning Fabric; and a rigidity of one rank alone."""
+    fabric = L.Fabric(accelerator="cpu", strategy="ddp", devices=2)
+    fabric.launch()
+    ranks = current_ranks()
+    model, batch, test = MODELS["mlp"][1](), make_batch(9), make_batch(5, seed=3)
+    out = {"size": fabric.world_size}
+    if ranks.first:  # nobody else need take part
+        out["alone"] = Rigidity(model, batch, Objective(0.1)).local(test)
+    with processes() as again:  # the group is there
+        out["shared"] = Rigidity(model, batch, Objective(0.1), ranks=again).local(test)
+    out["still"] = float(fabric.all_reduce(torch.ones(1), reduce_op="sum"))
+    return out
 
 
 SHAPES = ("row", "parameter", "column", "matrix-free")
