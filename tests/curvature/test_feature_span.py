@@ -67,8 +67,9 @@ def test_against_least_squares(types: tuple[int, ...], ratio: float, bias: bool)
     assert span.factor.n_parameters < 0.75 * rows.shape[1]
     value, regulariser = span.quadratic_form(test.features, test.types)
     torch.testing.assert_close(1 / value, dense(model, train, test, mu), rtol=1e-9, atol=0)
-    plain = Rigidity(model, train, Objective(mu=mu), "row", tolerance=0.0).atoms(test)
-    torch.testing.assert_close(regulariser / value, plain.mu_fraction, rtol=1e-7, atol=1e-9)
+    gradients = atomic_gradients(model, test.features, test.types)
+    plain = RowSpace(rows, torch.tensor(mu, dtype=torch.float64)).quadratic_form(gradients)
+    torch.testing.assert_close(regulariser, plain.regulariser, rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-2, 0.3])
@@ -85,31 +86,37 @@ def test_a_larger_tolerance_truncates_within_its_bound(tolerance: float) -> None
     assert bool(((ratio <= 1 + span.error) & (ratio >= 1 / (1 + span.error))).all())
 
 
-def test_nothing_where_nothing_is_gained() -> None:
-    model, train, _ = make_problem((14,), noise=1.0)
-    mu = 1e-4 * largest(model, train)
-    rigidity = Rigidity(model, train, Objective(mu=mu), "row")
-    assert feature_span_of_rows(model, rigidity.factor, 1e-10) is None
+@pytest.mark.parametrize("tolerance", [0.0, 1e-10])
+def test_all_columns_where_nothing_is_gained(tolerance: float) -> None:
+    model, train, test = make_problem((14,), noise=1.0)
+    mu = 1e-5 * largest(model, train)
+    factor = Rigidity(model, train, Objective(mu=mu), "row").factor
+    span = feature_span_of_rows(model, factor, tolerance)
+    assert span is not None
+    assert span.factor.n_parameters == factor.n_parameters
+    value = span.quadratic_form(test.features, test.types).value
+    torch.testing.assert_close(1 / value, dense(model, train, test, mu), rtol=1e-9, atol=0)
     linear = LinearModel(FEATURES, [14])
-    rigidity = Rigidity(linear, train, Objective(mu=mu), "row")
-    assert feature_span_of_rows(linear, rigidity.factor, 1e-10) is None
+    assert feature_span_of_rows(linear, factor, 1e-10) is None
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 1e-10])
 @pytest.mark.parametrize("types", [(14,), (6, 14)])
-def test_rigidity_takes_it_for_many_atoms(types: tuple[int, ...]) -> None:
+def test_rigidity_takes_it_for_many_atoms(types: tuple[int, ...], tolerance: float) -> None:
     model, train, test = make_problem(types)
     objective = Objective(mu=1e-5 * largest(model, train))
-    plain = Rigidity(model, train, objective, "row", tolerance=0.0)
-    fast = Rigidity(model, train, objective, "row")
+    rigidity = Rigidity(model, train, objective, "row", tolerance=tolerance)
     few = test.select(torch.arange(20))
-    torch.testing.assert_close(fast.atoms(few), plain.atoms(few), rtol=0, atol=0)
-    assert fast.atoms(test).rigidity is not None
-    assert fast._span is not None
-    assert plain._span is None
-    torch.testing.assert_close(fast.local(test), plain.local(test), rtol=1e-9, atol=0)
-    torch.testing.assert_close(fast.mu_fraction(test), plain.mu_fraction(test), rtol=0, atol=1e-9)
-    changed = fast.add(few)  # takes the rows of new structures, so another span
-    torch.testing.assert_close(changed.local(test), plain.add(few).local(test), rtol=1e-9, atol=0)
+    alone = rigidity.local(few)
+    assert rigidity._span is None
+    expected = dense(model, train, test, objective.mu)
+    torch.testing.assert_close(rigidity.local(test), expected, rtol=1e-9, atol=0)
+    assert rigidity._span is not None
+    torch.testing.assert_close(rigidity.local(few), alone, rtol=1e-9, atol=0)
+    changed = rigidity.add(few)  # has other rows, and so another span
+    everything = AtomBatch.cat([train, few])
+    expected = dense(model, everything, test, objective.mu)
+    torch.testing.assert_close(changed.local(test), expected, rtol=1e-9, atol=0)
 
 
 def test_a_subset_of_weights_or_little_memory_does_without() -> None:

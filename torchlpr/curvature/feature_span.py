@@ -1,4 +1,4 @@
-r"""LPR in the span of the training features: fewer columns, the same numbers.
+r"""LPR of many atoms in the span of the training features: fewer columns, the same numbers.
 
 In a network the first layer's part of an atom's gradient is delta (x) x, and that of every row is
 a sum of such. With an orthonormal basis V of the space that the rows' parts span, x splits into
@@ -108,17 +108,29 @@ def feature_span_of_rows(
         tolerance: largest relative error of g^T H^-1 g that may be made.
 
     Returns:
-        The span, or None where the model is no network, the span is hardly smaller, or the
-        tolerance is below what rounding allows.
+        The span, of all features where theirs is hardly smaller or the tolerance is below what
+        rounding allows; None where the model is no network.
     """
     if not isinstance(model, BehlerParrinelloMLP) or factor.mu.ndim:
         return None
-    rows = factor.rows
-    allowed = tolerance * sqrt(float(factor.mu))
-    layers, parts, missed, done, shift = [], [], 0.0, 0, 0
+    reduced = _reduce_rows(model, factor, tolerance) if tolerance > 0 else None
+    if reduced is None:
+        return FeatureSpan(DeflatedRows(factor), 0.0, model, (), [])
+    columns, layers, error = reduced
+    small = RowSpace(columns, factor.mu, factor.triangle)
+    return FeatureSpan(DeflatedRows(small), error, model, layers, [])
+
+
+def _reduce_rows(
+    model: BehlerParrinelloMLP, factor: RowSpace, tolerance: float
+) -> tuple[Tensor, tuple[_FirstLayer, ...], float] | None:
+    """Rows in the span, where they lie, and the error; None where nothing is gained."""
+    rows, root = factor.rows, sqrt(float(factor.mu))
+    allowed = SAFETY * tolerance * root / sqrt(len(model.types))
+    layers, parts, missed, done, shift = list[_FirstLayer](), list[Tensor](), 0.0, 0, 0
     for full, width in _first_layers(model):
         blocks = rows[:, full].unflatten(1, (width, model.n_features)).unbind(1)
-        basis = _basis(blocks, SAFETY * allowed / sqrt(len(model.types)))
+        basis = _basis(blocks, allowed)
         reduced = torch.stack([block @ basis for block in blocks], dim=1)  # [M, width, r]
         for block, small in zip(blocks, reduced.unbind(1), strict=True):
             missed += float(torch.addmm(block, small, basis.mT, alpha=-1).square().sum())
@@ -126,13 +138,11 @@ def feature_span_of_rows(
         start = full.start - shift
         layers.append(_FirstLayer(full, slice(start, start + reduced[0].numel()), basis))
         done, shift = full.stop, full.stop - layers[-1].small.stop
-    share = sqrt(missed) / sqrt(float(factor.mu))
-    small_count = rows.shape[1] - shift
-    if not share * (1 + share) <= tolerance or small_count > WORTH * rows.shape[1]:
+    share = sqrt(missed) / root
+    error = share * (1 + share)
+    if error > tolerance or shift < (1 - WORTH) * rows.shape[1]:
         return None
-    columns = torch.cat([*parts, rows[:, done:]], dim=1)
-    deflated = DeflatedRows(RowSpace(columns, factor.mu, factor.triangle))
-    return FeatureSpan(deflated, share * (1 + share), model, tuple(layers), [])
+    return torch.cat([*parts, rows[:, done:]], dim=1), tuple(layers), error
 
 
 def _first_layers(model: BehlerParrinelloMLP) -> Iterator[tuple[slice, int]]:

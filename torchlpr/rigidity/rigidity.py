@@ -19,6 +19,7 @@ from torchlpr.curvature import (
     RowSpace,
     build_matrix_free,
     check_parameters,
+    distinct_environments,
     energy_rows,
     feature_span_of_rows,
     gradient_chunks,
@@ -51,7 +52,7 @@ from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
 __all__ = ["Rigidity"]
 
-SPAN_ATOMS = 4  # times the number of features: from there on finding their span pays
+SPAN_ATOMS = 4  # times the number of features and of rows: from there on their span pays
 
 
 class Rigidity:
@@ -85,7 +86,8 @@ class Rigidity:
             three quarters of what is free.
         tolerance: relative error of an LPR that may be made, beside rounding, to evaluate many
             atoms of a network in the span of the training features; the bound is computed. A
-            larger one truncates more, zero switches it off.
+            larger one truncates more. Atoms whose features agree to rounding are evaluated once.
+            Zero does neither.
         ranks: processes that share the work, see :func:`torchlpr.ranks.current_ranks`: each makes
             this object with the same arguments and calls its methods with the same batches, does
             its part, and gets the whole result. None works alone, whatever processes there are.
@@ -262,6 +264,12 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
+        same = self._same_environments(batch)
+        if same is not None:
+            first, owner = same
+            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
+            once = self.atoms(alone.to(batch.features.device))
+            return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
         span = self._feature_span(batch)
         if span is None:
             chunks = self._atom_chunks(batch)
@@ -374,10 +382,21 @@ class Rigidity:
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         return Evaluation.of(quadratic_forms(self.factor, gradients))
 
+    def _same_environments(self, batch: AtomBatch) -> tuple[Tensor, Tensor] | None:
+        """Which atoms to evaluate once, and for whom; on all ranks as the first one judges."""
+        if not self.tolerance > 0:
+            return None
+        where = batch.features, batch.types
+        same = self.ranks.by_first(lambda: distinct_environments(*where))
+        if same is None:
+            return None
+        device = batch.features.device
+        return same[0].to(device), same[1].to(device)
+
     def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
         """The span of the training features, where there are atoms enough to pay for it."""
-        whole = self.tolerance > 0 and len(self.subset) == self.subset.total
-        paying = len(batch) >= SPAN_ATOMS * batch.features.shape[1]
+        whole = len(self.subset) == self.subset.total
+        paying = len(batch) >= SPAN_ATOMS * max(batch.features.shape[1], self.factor.n_rows)
         if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
             rows = self.factor.rows
             room = available(self.memory_limit, rows.device)
