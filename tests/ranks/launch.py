@@ -4,6 +4,7 @@ As a script it forks every process from one that has done the imports and runs n
 them plays torchrun's part: it keeps the store on a free port; the others have torchrun's variables.
 """
 
+import faulthandler
 import importlib
 import json
 import os
@@ -24,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 def launch(plan: dict[str, list[int]], folder: Path) -> dict[tuple[str, int], list[Any]]:
     """What functions return on every rank of groups of every size, by function and size.
 
-    Each gets a folder of its own, and makes the group itself. A process that is killed, or runs
-    for over two minutes, returns None.
+    Each gets a folder of its own, and makes the group itself. A process that is killed returns
+    None; one that fails, or waits for over a minute, fails the test with its traceback.
     """
     command = [sys.executable, "-W", "ignore", "-m", __name__, str(folder), json.dumps(plan)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -43,7 +44,8 @@ def _folder(folder: Path, function: str, size: int) -> Path:
 
 def _result(folder: Path, rank: int) -> Any:
     path, error = folder / f"result-{rank}.pt", folder / f"error-{rank}.txt"
-    assert not error.exists(), error.read_text()
+    said = error.read_text() if error.exists() else ""
+    assert not said, f"rank {rank}: {said}"
     return torch.load(path, weights_only=False) if path.exists() else None
 
 
@@ -52,6 +54,8 @@ def _child(function: str, folder: Path, rank: int, size: int, port: int) -> int:
     if child:
         return child
     code = 1
+    error = (folder / f"error-{rank}.txt").open("w")
+    faulthandler.dump_traceback_later(60, file=error, exit=True)
     try:
         os.environ.update({
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
@@ -64,8 +68,9 @@ def _child(function: str, folder: Path, rank: int, size: int, port: int) -> int:
         torch.save(value, folder / f"result-{rank}.pt")
         code = 0
     except BaseException:
-        (folder / f"error-{rank}.txt").write_text(traceback.format_exc())
+        error.write(traceback.format_exc())
     finally:
+        error.close()
         sys.stdout.flush()
         os._exit(code)
 
