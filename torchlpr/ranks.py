@@ -31,6 +31,7 @@ T = TypeVar("T")
 # a rank that dies closes its connections, which the others notice at once: this is for waiting
 # while one rank trains
 TIMEOUT = datetime.timedelta(days=2)
+CONNECTING = datetime.timedelta(minutes=30)  # and for ranks that merge, which all do at one time
 _GROUPS = itertools.count()  # of this process
 
 
@@ -315,7 +316,7 @@ def processes(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Ranks]:
     the one with its local rank. A group that is there already is used and left as it is.
 
     Args:
-        timeout: the longest that a process waits for another.
+        timeout: the longest that a process waits for another that is at work.
 
     Yields:
         The ranks; this process alone if there are no others.
@@ -336,12 +337,13 @@ def processes(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Ranks]:
     if torch.cuda.is_available() and dist.is_nccl_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    store, rank, size = next(rendezvous("env://", timeout=CONNECTING))
     # torchrun's store outlives a group, and a second one would meet the addresses of the first
     fresh = dist.PrefixStore(f"torchlpr {next(_GROUPS)}", store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=CONNECTING)
     try:
         ranks = current_ranks()
+        dist.distributed_c10d._set_pg_timeout(timeout, dist.group.WORLD)
         yield ranks
         ranks.counts(0)  # none closes its connections while another still talks
     finally:

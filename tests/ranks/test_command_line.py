@@ -94,6 +94,7 @@ def test_only_the_first_prints(folder: Path, said: list[Any]) -> None:
     assert not (folder / "bad").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_itself(folder: Path, alone: Path) -> None:
     out = folder / "torchrun.xyz"
     options = [str(alone / "kernel"), str(folder / "test.xyz"), "--out", str(out)]
