@@ -8,11 +8,13 @@ from pathlib import Path
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from torchlpr.descriptors.shared import describe_shared
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.state import Descriptor
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.pipeline.config import DataConfig, DescriptorConfig
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read, require_energies, require_forces
 from torchlpr.structures.species import normalise_types
@@ -61,7 +63,7 @@ def read_parts(config: DataConfig, forces: bool = False) -> Parts:
 
 
 def describe(
-    parts: Parts, config: DescriptorConfig, derivatives: bool = False
+    parts: Parts, config: DescriptorConfig, ranks: Ranks = ALONE, derivatives: bool = False
 ) -> tuple[Descriptor, dict[str, AtomBatch]]:
     """Features of every part that is not empty.
 
@@ -69,11 +71,24 @@ def describe(
         parts: the structures.
         config: the descriptor's settings; its types default to those of the training part, on
             which symmetry functions are scaled.
+        ranks: processes that each compute the features of some structures.
         derivatives: with those of the features, and forces.
 
     Returns:
         The descriptor, and batches by the names train, validation and test.
     """
+    with ranks.agreed():
+        descriptor = _described(parts, config)
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return descriptor, {
+        name: describe_shared(descriptor, part, ranks, derivatives=derivatives)
+        for name, part in named.items()
+        if part
+    }
+
+
+def _described(parts: Parts, config: DescriptorConfig) -> Descriptor:
+    """The descriptor, after a look at the structures."""
     descriptor = _descriptor(config, config.types or _symbols(parts.train))
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     for name, structures in named.items():
@@ -81,10 +96,7 @@ def describe(
             validate(structures, f"the {name} set", types=descriptor.types)
     if isinstance(descriptor, SymmetryFunctions) and config.scaling != "none":
         descriptor = descriptor.scaled(parts.train, config.scaling)
-    batches = {
-        name: descriptor(part, derivatives=derivatives) for name, part in named.items() if part
-    }
-    return descriptor, batches
+    return descriptor
 
 
 def _descriptor(config: DescriptorConfig, types: list[str]) -> Descriptor:

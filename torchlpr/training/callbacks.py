@@ -53,7 +53,9 @@ class TrainingLog(L.Callback):
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         row = (trainer.current_epoch, float(seen["train/loss"]), rmse, validation, lr)
         forces = tuple(
-            math.sqrt(float(seen.get(f"{name}/force_mse", math.nan)))
+            math.sqrt(float(seen[f"{name}/force_square"] / seen[f"{name}/force_count"]))
+            if float(seen.get(f"{name}/force_count", 0))
+            else math.nan
             for name in ("train", "validation")
         )
         # as many columns in every row: a mini-batch may have no structure with forces
@@ -93,7 +95,8 @@ class TrainingLog(L.Callback):
 class ResumableCheckpoint(Checkpoint):
     """Save the whole training state every few seconds, at the end of an epoch.
 
-    As a ``Checkpoint`` Lightning calls it last, after the learning rate was stepped.
+    As a ``Checkpoint`` Lightning calls it last, after the learning rate was stepped. Of several
+    processes the first looks at the clock and writes.
 
     Args:
         path: checkpoint file, always whole.
@@ -116,14 +119,20 @@ class ResumableCheckpoint(Checkpoint):
             trainer: the running trainer.
             pl_module: the module in training.
         """
-        if time.monotonic() - self._last < self.seconds:
+        due = trainer.global_rank == 0 and time.monotonic() - self._last >= self.seconds
+        if trainer.world_size > 1:
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if not due:
             return
         # the loss of these weights is known in the next epoch only: keep the last good ones
         squares = sum(float(p.detach().square().sum()) for p in pl_module.parameters())
         if not math.isfinite(squares):
             return
-        with atomic_path(self.path) as temporary:
-            trainer.save_checkpoint(temporary)
+        if trainer.global_rank == 0:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)
         self.training_log.write()
         self._last = time.monotonic()
 
