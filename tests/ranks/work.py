@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.cases import MODELS, make_batch, random_tensor
+from tests.force_cases import make_force_batch
 from torchlpr.cli.main import main
 from torchlpr.errors import InputError, PeerError
 from torchlpr.models import BehlerParrinelloMLP
@@ -200,6 +201,11 @@ def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
     out: dict[str, Any] = {}
     types, build = MODELS["mlp two species"]
     batch, test, objective = make_batch(9, types), make_batch(4, types, seed=2), Objective(0.01)
+    forces = Objective(0.01, force_weight=0.3)
+    for shape in ("row", "parameter", "column", "matrix-free"):
+        for count in (2, 5):  # two are fewer than three ranks
+            one = Rigidity(build(), make_force_batch(count, types), forces, shape, ranks=ranks)
+            out[f"forces of {count}, {shape}"] = said(one, test)
     for shape in ("row", "parameter"):
         part = [batch.select([k]) for k in range(9)]
         mine = part if ranks.size == 1 else [part[:4], part[4:], []][ranks.rank]
@@ -291,6 +297,15 @@ def trainings(folder: Path, ranks: Ranks | None = None) -> dict[str, dict[str, T
         )
         history = torch.tensor(rows, dtype=torch.float64)
         out[key] = {"weights": weights(model), "history": history}
+    for key, structures, size in (("forces", 9, None), ("forces of few", 2, None), ("", 7, 3)):
+        types, build = MODELS["mlp bias tanh"]
+        train, validation = (make_force_batch(structures, types, seed) for seed in (0, 1))
+        adam, model = AdamSettings(epochs=6, lr=0.01, batch_size=size), build()
+        forces = dataclasses.replace(objective, force_weight=0.3)
+        data = train, forces, adam, validation
+        rows = train_network(model, *data, progress=False, ranks=ranks)
+        history = torch.tensor(rows, dtype=torch.float64)
+        out[key or "forces in mini-batches"] = {"weights": weights(model), "history": history}
     for key, name, optimizer in (
         ("polished", "mlp two species", "adam+lm"),
         ("closed form", "kernel", "auto"),
