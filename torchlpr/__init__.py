@@ -4,7 +4,7 @@ from torchlpr.committee import Committee
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
-from torchlpr.export import Calculator, load
+from torchlpr.export import Calculator, export_metatomic, load
 from torchlpr.models import (
     BehlerParrinelloMLP,
     CompositionBaseline,
@@ -33,6 +33,7 @@ __all__ = [
     "SparseKernelModel",
     "SymmetryFunctions",
     "__version__",
+    "export_metatomic",
     "fit",
     "load",
     "offset_rigidity",
