@@ -41,7 +41,11 @@ class LayerSignals(NamedTuple):
 
 
 def layered_gradients(
-    model: BehlerParrinelloMLP, features: Tensor, types: Tensor, subset: Subset | None = None
+    model: BehlerParrinelloMLP,
+    features: Tensor,
+    types: Tensor,
+    subset: Subset | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Gradient of every atomic energy with respect to the weights.
 
@@ -50,19 +54,24 @@ def layered_gradients(
         features: shape (atoms, features), float64.
         types: atomic numbers, shape (atoms,).
         subset: the weights to differentiate by, None for all.
+        out: where to write, shape (atoms, parameters), float64; None for a new tensor.
 
     Returns:
         Shape (atoms, parameters), float64.
     """
-    out = features.new_zeros(len(features), _count(model, subset))
+    if out is None:
+        out = features.new_empty(len(features), _count(model, subset))
+    if len(model.types) > 1:  # else every entry is written
+        out.zero_()
     for layer in layer_signals(model, features, types, subset):
-        everyone = len(layer.atoms) == len(out)
-        rows: Tensor | slice = slice(None) if everyone else layer.atoms
-        if layer.weight is not None:
-            outer = layer.signal.unsqueeze(2) * layer.activation.unsqueeze(1)  # [k, out, in]
-            out[rows, layer.weight] = outer.flatten(1)
+        signal, activation = layer.signal.unsqueeze(2), layer.activation.unsqueeze(1)
+        if layer.weight is not None and len(layer.atoms) == len(out):
+            block = out[:, layer.weight].unflatten(1, (signal.shape[1], activation.shape[2]))
+            torch.mul(signal, activation, out=block)
+        elif layer.weight is not None:
+            out[layer.atoms, layer.weight] = (signal * activation).flatten(1)
         if layer.bias is not None:
-            out[rows, layer.bias] = layer.signal
+            out[layer.atoms, layer.bias] = layer.signal
     return out
 
 

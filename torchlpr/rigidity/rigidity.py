@@ -29,7 +29,7 @@ from torchlpr.curvature import (
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
-from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
+from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk, gradient_copies
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
@@ -344,6 +344,6 @@ class Rigidity:
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
-        return fitting_chunk(
-            self.factor, len(batch), self.memory_limit, batch.features.device, sweep
-        )
+        copies = gradient_copies(self.model)
+        device = batch.features.device
+        return fitting_chunk(self.factor, len(batch), self.memory_limit, device, sweep, copies)
