@@ -248,4 +248,3 @@ def _state(state: Mapping[str, Tensor], names: tuple[str, ...], width: int) -> l
             "load it into an accumulator of the kind and size that it was saved from"
         )
     return [state[name] for name in names]
-

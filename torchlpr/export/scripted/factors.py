@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlpr.curvature.row_space import (
+    DIFFERENCE_ERROR,
     MAX_REFINEMENTS,
     REFINE_LIMIT,
     RELATIVE_ERROR,
@@ -13,15 +14,18 @@ __all__ = ["NoForms", "RowForms", "TriangleForms"]
 
 
 class RowForms(nn.Module):
-    r"""Residual form in row space, refined where K = I + R diag(1/mu) R^T is ill-conditioned.
+    r"""Row space: the difference form where its rounding is negligible, else the residual form.
 
     .. math::
-        \alpha = K^{-1} R \, \mathrm{diag}(1/\mu) g, \quad r = g - R^\top \alpha, \quad
-        g^\top H^{-1} g = r^\top \mathrm{diag}(1/\mu) r + |\alpha|^2
+        g^\top H^{-1} g &= (|g|^2 - (R g)^\top \alpha) / \mu, \qquad
+            \alpha = (\mu I + R R^\top)^{-1} R g \\
+        &= |g - R^\top \alpha|^2 / \mu + |\alpha|^2
+
+    The second is refined where K = I + R R^T/mu is ill-conditioned.
 
     Args:
         rows: R, shape (M, P), float64.
-        mu: shape () or (P,).
+        mu: shape ().
         triangle: T with K = T^T T, shape (M, M).
     """
 
@@ -34,13 +38,27 @@ class RowForms(nn.Module):
         self.register_buffer("rows", rows)
         self.register_buffer("mu", mu)
         self.register_buffer("triangle", triangle)
-        condition = 1.0 + float((rows.square() / mu).sum())  # trace bound, never below
-        self.refinements = MAX_REFINEMENTS if condition > REFINE_LIMIT else 0
-        self.accuracy = RELATIVE_ERROR
+        self.condition = 1.0 + float((rows.square() / mu).sum())  # trace bound, never below
+        self.refinements = MAX_REFINEMENTS if self.condition > REFINE_LIMIT else 0
+        self.accuracy, self.negligible = RELATIVE_ERROR, DIFFERENCE_ERROR
+        self.eps = torch.finfo(torch.float64).eps
 
     def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g and the regulariser's part in it, shape (K, P) to (K,) each."""
-        alpha = self._solve(self._weighted(gradients))
+        weighted, norm = self._weighted(gradients), self._norm(gradients)
+        alpha = self._solve(weighted)
+        data = alpha.square().sum(1)
+        value = norm - (weighted * alpha).sum(1)
+        regulariser = value - data
+        error = 2 * self.eps * (norm + self.condition * data)
+        # not "where greater": NaN and negative numbers must go the safe way too
+        unsafe = (~(error <= self.negligible * regulariser)).nonzero().squeeze(1)
+        if len(unsafe) > 0:
+            value[unsafe], regulariser[unsafe] = self._residual(gradients[unsafe], alpha[unsafe])
+        return value, regulariser
+
+    def _residual(self, gradients: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """The residual form, refined."""
         residual = torch.addmm(gradients, alpha, self.rows, alpha=-1)
         for _ in range(self.refinements):
             error = self._weighted(residual) - alpha
@@ -58,13 +76,9 @@ class RowForms(nn.Module):
         return torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
 
     def _weighted(self, vectors: Tensor) -> Tensor:
-        if self.mu.dim() > 0:
-            return (vectors / self.mu) @ self.rows.mT
         return (vectors @ self.rows.mT) / self.mu  # no copy of the vectors
 
     def _norm(self, vectors: Tensor) -> Tensor:
-        if self.mu.dim() > 0:
-            return (vectors.square() / self.mu).sum(1)
         return torch.linalg.vector_norm(vectors, dim=1).square() / self.mu
 
 
@@ -73,7 +87,7 @@ class TriangleForms(nn.Module):
 
     Args:
         triangle: T, shape (P, P), float64.
-        mu: shape () or (P,).
+        mu: shape ().
     """
 
     triangle: Tensor
@@ -82,13 +96,13 @@ class TriangleForms(nn.Module):
     def __init__(self, triangle: Tensor, mu: Tensor) -> None:
         super().__init__()
         self.register_buffer("triangle", triangle)
-        self.register_buffer("mu", mu.expand(len(triangle)).clone())
+        self.register_buffer("mu", mu)
 
     def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g and the regulariser's part in it, shape (K, P) to (K,) each."""
         half = torch.linalg.solve_triangular(self.triangle, gradients, upper=True, left=False)
         v = torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
-        return half.square().sum(1), v.square() @ self.mu
+        return half.square().sum(1), self.mu * v.square().sum(1)
 
 
 class NoForms(nn.Module):
