@@ -63,6 +63,16 @@ class RowSpace:
         self.condition = 1.0 + sum(map(float, blocks))  # trace bound, never below
         self._triangle = self._factorise(gram) if triangle is None else triangle
 
+    @property
+    def rows(self) -> Tensor:
+        """R, shape (M, P)."""
+        return self._rows
+
+    @property
+    def triangle(self) -> Tensor:
+        """Upper T with T^T T = K, shape (M, M)."""
+        return self._triangle
+
     def _factorise(self, gram: Tensor | None) -> Tensor:
         identity = torch.eye(self.n_rows, dtype=torch.float64, device=self._rows.device)
         if self.condition < CHOLESKY_LIMIT:
