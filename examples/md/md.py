@@ -110,7 +110,7 @@ def plot(path: Path, runs: dict[str, tuple[list[Atoms], int | None, float]]) -> 
         axes[0, 0].axhline(threshold, color=color, ls="--", lw=1)
     axes[0, 0].set(yscale="log", ylabel=f"smallest {LPR_LABEL}")
     axes[0, 1].set(ylabel="largest error of an atomic energy / eV")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 1].legend(frameon=False, loc="upper left")
     save_figure(fig, path)
 
 

@@ -261,6 +261,34 @@ def test_only_what_is_asked_for_is_computed() -> None:
         assert set(found) == set(names)
 
 
+@pytest.mark.parametrize("kind", ["periodic", "binary"])
+def test_ghost_atoms_instead_of_a_cell(kind: str) -> None:
+    """As engines do that decompose space: images are atoms of their own, not asked about."""
+    run, atoms = make_run(kind, "mlp"), KINDS[kind][0](6)
+    module, n = scripted_model(run), len(atoms)
+    ghosts = atoms * (3, 3, 3)
+    ghosts.pbc = False
+    ghosts.cell = None
+    middle = 13 * n
+    system = with_neighbours(ghosts, module, requires_grad=True)
+    local = torch.stack([torch.zeros(n), torch.arange(middle, middle + n)], dim=1).long()
+    names = {"energy": "system", LPR: "atom"}
+    outputs = {
+        name: metatomic.ModelOutput(unit=UNITS[name], sample_kind=sample_kind)
+        for name, sample_kind in names.items()
+    }
+    found = module([system], outputs, metatomic_labels(local))
+    expected = Calculator(run)
+    expected.calculate(atoms, ["forces"])
+    energy = found["energy"].block().values
+    assert float(energy.detach()) == pytest.approx(expected.results["energy"], abs=1e-10)
+    lpr = found[LPR].block().values.squeeze(1)
+    np.testing.assert_allclose(lpr, expected.results["lpr"], rtol=1e-8)
+    energy.sum().backward()
+    forces = -system.positions.grad.reshape(27, n, 3).sum(0)  # back to the atoms they are images of
+    np.testing.assert_allclose(forces, expected.results["forces"], atol=1e-8)
+
+
 def test_units_of_the_engine(tmp_path: Path) -> None:
     run, atoms = make_run("periodic", "linear"), silicon(4)
     model = export_metatomic(run, tmp_path / "model.pt")
