@@ -17,6 +17,7 @@ from torchlpr.models import (
     LinearModel,
     SparseKernelModel,
 )
+from torchlpr.monitor import InvariantPointMonitor
 from torchlpr.objective import Objective
 from torchlpr.rigidity import Rigidity, offset_rigidity, prediction_rigidity
 from torchlpr.structures.batch import AtomBatch
@@ -34,6 +35,7 @@ __all__ = [
     "Committee",
     "CompositionBaseline",
     "InputError",
+    "InvariantPointMonitor",
     "LinearModel",
     "Objective",
     "Rigidity",

@@ -1,6 +1,7 @@
 """Curvature of the loss: gradients, rows, and the factorised Gauss-Newton Hessian."""
 
 from torchlpr.curvature.accumulators import Accumulator, RowAccumulator, TriangleAccumulator
+from torchlpr.curvature.distinct import distinct_environments
 from torchlpr.curvature.factor import Factor, QuadraticForm, UpdatableFactor, solve_vector
 from torchlpr.curvature.feature_span import FeatureSpan, feature_span_of_rows
 from torchlpr.curvature.gauss_newton import build, build_matrix_free, choose_shape, load_factor
@@ -46,6 +47,7 @@ __all__ = [
     "build_matrix_free",
     "check_parameters",
     "choose_shape",
+    "distinct_environments",
     "energy_rows",
     "feature_span_of_rows",
     "gradient_chunks",

@@ -22,6 +22,7 @@ from torchlpr.curvature import (
     build_matrix_free,
     check_parameters,
     choose_shape,
+    distinct_environments,
     energy_rows,
     feature_span_of_rows,
     gradient_chunks,
@@ -79,7 +80,8 @@ class Rigidity:
             three quarters of what is free.
         tolerance: relative error of an LPR that may be made, beside rounding, to evaluate many
             atoms of a network in the span of the training features; the bound is computed. A
-            larger one truncates more, zero truncates nothing.
+            larger one truncates more. Atoms whose features agree to rounding are evaluated once.
+            Zero does neither.
 
     Attributes:
         subset: the weights that gradients and rows are taken by.
@@ -250,7 +252,14 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        size, span = self._chunk(batch), self._feature_span(batch)
+        size = self._chunk(batch)
+        same = distinct_environments(batch.features, batch.types) if self.tolerance > 0 else None
+        if same is not None:
+            first, owner = same
+            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
+            once = self.atoms(alone.to(batch.features.device))
+            return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
+        span = self._feature_span(batch)
         if span is None:
             chunks = gradient_chunks(self.model, batch, size, self.subset)
             return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
