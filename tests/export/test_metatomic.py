@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.calculators.fd import calculate_numerical_forces
 from ase.calculators.mixing import SumCalculator
 
+import torchlpr
 from tests.cases import make_batch
 from tests.export import test_calculator
 from tests.export.test_calculator import KINDS, silane, silicon
@@ -78,15 +79,8 @@ def ask(calc: Any, atoms: Atoms | list[Atoms], *names: str, kind: str = "atom", 
     return values[0] if len(names) == 1 else values
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape"), [*((kind, "row") for kind in KINDS), ("binary", "parameter")]
-)
-@pytest.mark.parametrize("head", HEADS)
-def test_a_loaded_model_agrees_with_the_run(
-    kind: str, head: str, shape: str, tmp_path: Path
-) -> None:
-    run = in_shape(make_run(kind, head, normalize=shape == "parameter"), kind, shape)
-    calc, atoms = exported(run, tmp_path), KINDS[kind][0](11)
+def agrees(run: Run, calc: Any, atoms: Atoms) -> None:
+    """Energies, forces, stress and rigidities against torchlpr's own calculator."""
     own = Calculator(run)
     periodic = bool(atoms.pbc.all())
     own.calculate(atoms, ["forces", "stress"] if periodic else ["forces"])
@@ -99,6 +93,32 @@ def test_a_loaded_model_agrees_with_the_run(
     np.testing.assert_allclose(lpr, own.results["lpr"], rtol=1e-8)
     np.testing.assert_allclose(fraction, own.results["lpr_mu_fraction"], rtol=1e-8)
     assert lpr.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [*((kind, "row") for kind in KINDS), ("binary", "parameter")]
+)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_loaded_model_agrees_with_the_run(
+    kind: str, head: str, shape: str, tmp_path: Path
+) -> None:
+    run = in_shape(make_run(kind, head, normalize=shape == "parameter"), kind, shape)
+    agrees(run, exported(run, tmp_path), KINDS[kind][0](11))
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [*((kind, "mlp") for kind in KINDS), ("binary", "kernel")]
+)
+def test_symmetry_functions(kind: str, head: str, tmp_path: Path) -> None:
+    run, atoms = make_run(kind, head, symmetry_functions=True), KINDS[kind][0](11)
+    agrees(run, exported(run, tmp_path), atoms)
+    wide = torchlpr.SymmetryFunctions(
+        cutoff=3.4, types=run.descriptor.types, g2=[(1.0, 0.5)], g4=[(0.1, 2, 1)], g5=[(0.2, 1, -1)]
+    )
+    model = torchlpr.BehlerParrinelloMLP(wide.n_features, wide.types, (3,), seed=1)
+    batch = wide([KINDS[kind][0](seed) for seed in range(4)])
+    other = replace(run, descriptor=wide, rigidity=Rigidity(model, batch, Objective(mu=0.1)))
+    agrees(other, exported(other, tmp_path), atoms)
 
 
 @pytest.mark.parametrize("mu", [1e-9, 1e3])
@@ -211,13 +231,17 @@ def test_ensemble_energies_have_forces(tmp_path: Path) -> None:
     assert float(system.positions.grad[1, 2]) == pytest.approx(numerical, rel=1e-5)
 
 
+def requested(descriptor: Any) -> list[Any]:
+    return getattr(descriptor, "calculator", descriptor).requested_neighbor_lists()
+
+
 def with_neighbours(atoms: Atoms, module: Any, unit: str = "Angstrom", requires_grad=False) -> Any:
     from vesin.metatomic import NeighborList
 
     system = metatomic.systems_to_torch(atoms, dtype=torch.float64)
     positions = system.positions.clone().requires_grad_(requires_grad)
     system = metatomic.System(system.types, positions, system.cell, system.pbc)
-    for options in module.soap.calculator.requested_neighbor_lists():
+    for options in requested(module.descriptor):
         options.length_unit = "Angstrom"
         NeighborList(options, length_unit=unit).add_neighbor_list([system], copy=True)
     return system
@@ -261,10 +285,12 @@ def test_only_what_is_asked_for_is_computed() -> None:
         assert set(found) == set(names)
 
 
+@pytest.mark.parametrize("symmetry_functions", [False, True])
 @pytest.mark.parametrize("kind", ["periodic", "binary"])
-def test_ghost_atoms_instead_of_a_cell(kind: str) -> None:
+def test_ghost_atoms_instead_of_a_cell(kind: str, symmetry_functions: bool) -> None:
     """As engines do that decompose space: images are atoms of their own, not asked about."""
-    run, atoms = make_run(kind, "mlp"), KINDS[kind][0](6)
+    run = make_run(kind, "mlp", symmetry_functions=symmetry_functions)
+    atoms = KINDS[kind][0](6)
     module, n = scripted_model(run), len(atoms)
     ghosts = atoms * (3, 3, 3)
     ghosts.pbc = False
@@ -343,13 +369,11 @@ def test_mixed_calculators_of_ase(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     run = make_run("periodic", "linear")
-    functions = make_run("periodic", "linear", symmetry_functions=True)
     free = in_shape(run, "periodic", "matrix-free")
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "thesis.tex").write_text("")
     cases: list[tuple[Run, str, dict[str, Any], str]] = [
-        (functions, "a.pt", {}, "a run on SymmetryFunctions cannot be exported, only one on SOAP"),
         (free, "a.pt", {}, "a rigidity in matrix-free.* cannot be exported.* --no_rigidity"),
         (run, "a.xyz", {}, r"must end in \.pt; choose another name"),
         (run, "a.pt", {"members": -1}, "members=-1 must not be negative"),

@@ -57,8 +57,10 @@ def export_metatomic(
       :math:`\tilde y_k + \alpha g_k^\top H^{-1/2} \xi_b` of weights drawn once from N(w, H^-1), so
       that the variance of an atom is alpha^2/LPR; alpha is 1 eV where the run is not calibrated.
 
-    A run of float32 weights is evaluated in float64, so that energies differ from
-    :meth:`Run.predict` by the rounding of float32.
+    ``metatomic_ase.MetatomicCalculator`` asks a calibrated model for the uncertainty of every atom
+    with every energy; ``uncertainty_threshold=None`` switches that off. A run of float32 weights
+    is evaluated in float64, so that energies differ from :meth:`Run.predict` by the rounding of
+    float32.
 
     Args:
         run: folder that ``torchlpr fit`` wrote, its checkpoint file, or an open run.
@@ -74,8 +76,8 @@ def export_metatomic(
         The ``metatomic.torch.AtomisticModel`` that was written.
 
     Raises:
-        InputError: if the descriptor is not SOAP, the rigidity is in no exact shape, or a folder
-            to be emptied holds something else than libraries.
+        InputError: if the model is none of torchlpr's heads, the rigidity is in no exact shape, or
+            a folder to be emptied holds something else than libraries.
     """
     opened, name = _opened(run)
     target = Path(path)
@@ -116,22 +118,16 @@ def scripted_model(
     """
     from torchlpr.export.scripted.draws import draw_weights
     from torchlpr.export.scripted.factors import NoForms
-    from torchlpr.export.scripted.folding import Folding, segments
+    from torchlpr.export.scripted.folding import segments
     from torchlpr.export.scripted.heads import scripted_head
     from torchlpr.export.scripted.model import ScriptedModel
-    from torchlpr.export.scripted.soap import ScriptedSoap
 
-    soap, model, subset = run.descriptor, run.rigidity.model, run.rigidity.subset
-    if not isinstance(soap, SOAP):
-        raise InputError(
-            f"a run on {type(soap).__name__} cannot be exported, only one on SOAP; use "
-            "torchlpr.Calculator in ASE, or train with descriptor.kind: soap"
-        )
+    model, subset = run.rigidity.model, run.rigidity.subset
     if not isinstance(model, (BehlerParrinelloMLP, LinearModel, SparseKernelModel)):
         raise InputError(
             f"a {type(model).__name__} cannot be exported, only torchlpr's three heads"
         )
-    folding = Folding(soap)
+    descriptor, folding = _descriptor(run)
     parts = segments(model, subset)
     head = scripted_head(model, subset, folding)
     forms: nn.Module = NoForms()
@@ -141,7 +137,7 @@ def scripted_model(
         draws = folding.vectors(draw_weights(run.rigidity.factor, members, seed), parts)
     constants = dict(zip(run.baseline.types, run.baseline.energies.tolist(), strict=True))
     return ScriptedModel(
-        ScriptedSoap(soap, folding),
+        descriptor,
         head,
         forms,
         torch.tensor(model.types),
@@ -150,6 +146,20 @@ def scripted_model(
         draws,
         chunk or chunk_size(head.n_parameters, CHUNK_BYTES),
     )
+
+
+def _descriptor(run: Run) -> tuple[nn.Module, Folding]:
+    """The twin of the descriptor, and what it leaves out."""
+    from torchlpr.export.scripted.folding import Folding, Unfolded
+
+    if isinstance(run.descriptor, SOAP):
+        from torchlpr.export.scripted.soap import ScriptedSoap
+
+        folding = Folding(run.descriptor)
+        return ScriptedSoap(run.descriptor, folding), folding
+    from torchlpr.export.scripted.symmetry import ScriptedSymmetryFunctions
+
+    return ScriptedSymmetryFunctions(run.descriptor), Unfolded(run.descriptor.n_features)
 
 
 def _forms(run: Run, folding: Folding, parts: list[Segment]) -> nn.Module:
@@ -215,7 +225,8 @@ def _metadata(run: Run, name: str) -> Any:
     return ModelMetadata(
         name=name,
         description=(
-            f"{type(rigidity.model).__name__} on SOAP by torchlpr {run.versions.get('torchlpr')}; "
+            f"{type(rigidity.model).__name__} on {type(run.descriptor).__name__} "
+            f"by torchlpr {run.versions.get('torchlpr')}; "
             f"{rigidity.factor.n_rows} training rows, mu = {rigidity.objective.mu:.3g}, rigidity "
             f"in {rigidity.reason}; {run.stationarity.sentence()}"
         ),

@@ -17,7 +17,7 @@ from torchlpr.curvature.subsets import Subset
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.models import BehlerParrinelloMLP, LinearModel
 
-__all__ = ["Folding", "Segment", "segments"]
+__all__ = ["Folding", "Segment", "Unfolded", "segments"]
 
 
 class Folding:
@@ -70,6 +70,18 @@ class Folding:
             ],
             dim=1,
         )
+
+
+class Unfolded(Folding):
+    """Features that have no mirror half: V is the identity.
+
+    Args:
+        n_features: how many they are.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        self.kept = self._mirror = torch.arange(n_features)
+        self.scale = torch.ones(n_features, dtype=torch.float64)
 
 
 class Segment(NamedTuple):

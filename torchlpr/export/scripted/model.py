@@ -9,7 +9,6 @@ from metatomic.torch import ModelOutput, System
 from torch import Tensor, nn
 
 from torchlpr.export.scripted.heads import ScriptedHead
-from torchlpr.export.scripted.soap import ScriptedSoap
 
 __all__ = ["ENERGY", "ENSEMBLE", "LPR", "MU_FRACTION", "UNCERTAINTY", "ScriptedModel"]
 
@@ -24,7 +23,7 @@ class ScriptedModel(nn.Module):
     uncertainties are not, so that nothing of them is kept for a backward pass.
 
     Args:
-        soap: the descriptor.
+        descriptor: makes features of systems.
         head: energies and their gradients by the weights.
         forms: quadratic forms g^T H^-1 g.
         types: atomic numbers in ascending order.
@@ -41,7 +40,7 @@ class ScriptedModel(nn.Module):
 
     def __init__(
         self,
-        soap: ScriptedSoap,
+        descriptor: nn.Module,
         head: ScriptedHead,
         forms: nn.Module,
         types: Tensor,
@@ -51,7 +50,7 @@ class ScriptedModel(nn.Module):
         chunk: int,
     ) -> None:
         super().__init__()
-        self.soap, self.head, self.forms = soap, head, forms
+        self.descriptor, self.head, self.forms = descriptor, head, forms
         self.register_buffer("types", types)
         self.register_buffer("baseline", baseline)
         self.register_buffer("draws", draws)
@@ -77,7 +76,7 @@ class ScriptedModel(nn.Module):
         if len(outputs) == 0 or len(systems) == 0:
             return results
         samples = _samples(systems, selected_atoms)
-        x = self.soap(systems, samples, selected_atoms)
+        x = self.descriptor(systems, samples, selected_atoms)
         species = self._species(systems, samples)
         if "energy" in outputs or "energy_ensemble" in outputs:
             local = (self.head(x, species) + self.baseline[species]).unsqueeze(1)
