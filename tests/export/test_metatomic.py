@@ -121,6 +121,44 @@ def test_symmetry_functions(kind: str, head: str, tmp_path: Path) -> None:
     agrees(other, exported(other, tmp_path), atoms)
 
 
+def test_weights_in_single_precision(tmp_path: Path) -> None:
+    run, atoms = make_run("periodic", "mlp", dtype=torch.float32), silicon(2)
+    energies, lpr = ask(exported(run, tmp_path), atoms, "energy", LPR)
+    expected = run.predict([atoms])
+    np.testing.assert_allclose(energies, expected.local_energies, rtol=1e-6, atol=2e-5)
+    np.testing.assert_allclose(lpr, expected.lpr, rtol=1e-8)
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 0.1, 0.9])
+@pytest.mark.parametrize("mu", [1e-9, 1e-2, 10.0])
+@pytest.mark.parametrize("head", HEADS)
+def test_truncation_keeps_its_bounds(head: str, mu: float, tolerance: float) -> None:
+    run = in_shape(make_run("periodic", head), "periodic", "row", mu=mu)
+    atoms = [silicon(seed) for seed in range(20, 26)]
+    module = scripted_model(run, tolerance=tolerance)
+    systems = [with_neighbours(frame, module) for frame in atoms]
+    outputs = {n: metatomic.ModelOutput(unit=UNITS[n], sample_kind="atom") for n in (LPR, MU)}
+    found = module(systems, outputs)
+    expected = run.predict(atoms)
+    ratio = expected.lpr / found[LPR].block().values.squeeze(1)
+    assert float(ratio.min()) >= 1 - 1e-8
+    assert float(ratio.max()) <= (1 + tolerance) * (1 + 1e-8)
+    fraction = found[MU].block().values.squeeze(1) / expected.lpr_mu_fraction
+    assert float((fraction - 1).abs().max()) <= (1 + tolerance) ** 2 - 1 + 1e-8
+    s = torch.linalg.svdvals(run.rigidity.factor.state_dict()["rows"]).square()
+    assert len(module.forms.strengths) == int((s > tolerance * mu).sum())
+
+
+def test_atoms_that_no_weight_moves(tmp_path: Path) -> None:
+    run = in_shape(make_run("binary", "mlp"), "binary", "row", parameters="species:Si")
+    atoms = KINDS["binary"][0](12)
+    lpr, fraction = ask(exported(run, tmp_path), atoms, LPR, MU)
+    carbon = torch.from_numpy(atoms.numbers == 6)
+    assert lpr[carbon].isinf().all()
+    assert fraction[carbon].isnan().all()
+    assert lpr[~carbon].isfinite().all()
+
+
 @pytest.mark.parametrize("mu", [1e-9, 1e3])
 @pytest.mark.parametrize("head", HEADS)
 def test_extreme_regularisers(head: str, mu: float, tmp_path: Path) -> None:
@@ -370,12 +408,15 @@ def test_mixed_calculators_of_ase(tmp_path: Path) -> None:
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     run = make_run("periodic", "linear")
     free = in_shape(run, "periodic", "matrix-free")
+    whole = in_shape(run, "periodic", "parameter")
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "thesis.tex").write_text("")
     cases: list[tuple[Run, str, dict[str, Any], str]] = [
         (free, "a.pt", {}, "a rigidity in matrix-free.* cannot be exported.* --no_rigidity"),
         (run, "a.xyz", {}, r"must end in \.pt; choose another name"),
+        (run, "a.pt", {"tolerance": 1.5}, "tolerance must be from 0 to below 1, not 1.5"),
+        (whole, "a.pt", {"tolerance": 0.1}, "in parameter space has no rows to leave out"),
         (run, "a.pt", {"members": -1}, "members=-1 must not be negative"),
         (run, "a.pt", {"extensions": kept}, r"would be emptied .* holds thesis\.tex"),
     ]

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["MEMBERS", "export_metatomic"]
 
 MEMBERS = 32
-REFERENCES = {
-    "architecture": ["https://doi.org/10.1021/acs.jctc.3c00704"],
-    "implementation": ["https://doi.org/10.1103/PhysRevB.87.184115"],
-}
+RIGIDITY_PAPER = "https://doi.org/10.1021/acs.jctc.3c00704"
+SOAP_PAPER = "https://doi.org/10.1103/PhysRevB.87.184115"
+SYMMETRY_PAPER = "https://doi.org/10.1103/PhysRevLett.98.146401"
 
 
 def export_metatomic(
@@ -41,14 +40,16 @@ def export_metatomic(
     members: int = MEMBERS,
     seed: int = 0,
     chunk: int | None = None,
+    tolerance: float = 0.0,
 ) -> Any:
     r"""Write a run as a metatomic model, which needs no Python to run.
 
     Outputs, each computed only when an engine asks for it, in float64:
 
     - ``energy`` of systems or atoms, eV; forces and stress by differentiation;
-    - ``torchlpr::local_prediction_rigidity`` of atoms, eV^-2, exact: the same residual form, from
-      the same rows, as :class:`torchlpr.Rigidity`;
+    - ``torchlpr::local_prediction_rigidity`` of atoms, eV^-2, exact: from the rows or the factor of
+      the run's :class:`torchlpr.Rigidity`, by the same formulas; infinite for an atom that no
+      weight moves;
     - ``torchlpr::mu_fraction`` of atoms: the regulariser's share in it;
     - ``energy_uncertainty`` of systems or atoms, eV, where the run is calibrated:
       :math:`\alpha \sqrt{g^\top H^{-1} g}`, of an atom :math:`\alpha / \sqrt{\mathrm{LPR}}`, where
@@ -71,6 +72,9 @@ def export_metatomic(
         members: how many draws the ensemble has; 0 leaves it out.
         seed: of the draws.
         chunk: atoms whose gradients are held at a time, by default what fits into 30 MiB.
+        tolerance: largest relative error of rigidities that may be traded for speed; 0 is exact.
+            In row space directions with s_i^2 <= tolerance mu are left out, s_i the singular
+            values of the training rows: then LPR/(1 + tolerance) <= output <= LPR for every atom.
 
     Returns:
         The ``metatomic.torch.AtomisticModel`` that was written.
@@ -85,10 +89,12 @@ def export_metatomic(
         raise InputError(f"{path} must end in .pt; choose another name")
     if members < 0 or (chunk is not None and chunk < 1):
         raise InputError(f"members={members} must not be negative, nor chunk={chunk} below one")
+    if not 0 <= tolerance < 1:
+        raise InputError(f"tolerance must be from 0 to below 1, not {tolerance}")
     _check_folder(extensions)
     from metatomic.torch import AtomisticModel
 
-    module = scripted_model(opened, rigidity, members, seed, chunk)
+    module = scripted_model(opened, rigidity, members, seed, chunk, tolerance)
     with _without_deprecations():
         model = AtomisticModel(
             module.eval(), _metadata(opened, name), _capabilities(opened, rigidity, members)
@@ -99,7 +105,12 @@ def export_metatomic(
 
 
 def scripted_model(
-    run: Run, rigidity: bool = True, members: int = MEMBERS, seed: int = 0, chunk: int | None = None
+    run: Run,
+    rigidity: bool = True,
+    members: int = MEMBERS,
+    seed: int = 0,
+    chunk: int | None = None,
+    tolerance: float = 0.0,
 ) -> nn.Module:
     """The module inside the metatomic model, before it is compiled.
 
@@ -109,6 +120,7 @@ def scripted_model(
         members: of the ensemble.
         seed: of the draws.
         chunk: atoms whose gradients are held at a time; None takes what fits into 30 MiB.
+        tolerance: largest relative error of rigidities.
 
     Returns:
         The module.
@@ -133,7 +145,7 @@ def scripted_model(
     forms: nn.Module = NoForms()
     draws = torch.zeros(0, head.n_parameters, dtype=torch.float64)
     if rigidity:
-        forms = _forms(run, folding, parts)
+        forms = _forms(run, folding, parts, tolerance)
         draws = folding.vectors(draw_weights(run.rigidity.factor, members, seed), parts)
     constants = dict(zip(run.baseline.types, run.baseline.energies.tolist(), strict=True))
     return ScriptedModel(
@@ -162,9 +174,9 @@ def _descriptor(run: Run) -> tuple[nn.Module, Folding]:
     return ScriptedSymmetryFunctions(run.descriptor), Unfolded(run.descriptor.n_features)
 
 
-def _forms(run: Run, folding: Folding, parts: list[Segment]) -> nn.Module:
+def _forms(run: Run, folding: Folding, parts: list[Segment], tolerance: float) -> nn.Module:
     """The factor, folded as the weights are."""
-    from torchlpr.export.scripted.factors import RowForms, TriangleForms
+    from torchlpr.export.scripted.factors import RowForms, TriangleForms, TruncatedForms
 
     factor = run.rigidity.factor
     state = factor.state_dict()
@@ -177,7 +189,14 @@ def _forms(run: Run, folding: Folding, parts: list[Segment]) -> nn.Module:
     if mu.ndim:
         raise InputError("a rigidity whose weights have mu of their own cannot be exported")
     if isinstance(factor, RowSpace):
-        return RowForms(folding.vectors(state["rows"], parts), mu, state["triangle"])
+        rows = folding.vectors(state["rows"], parts)
+        if tolerance:
+            return TruncatedForms(rows, mu, tolerance)
+        return RowForms(rows, mu, state["triangle"])
+    if tolerance:
+        raise InputError(
+            "a rigidity in parameter space has no rows to leave out; export it with tolerance=0"
+        )
     triangle = folding.vectors(state["triangle"], parts)
     return TriangleForms(torch.linalg.qr(triangle, mode="r").R, mu)
 
@@ -222,6 +241,7 @@ def _metadata(run: Run, name: str) -> Any:
     from metatomic.torch import ModelMetadata
 
     rigidity = run.rigidity
+    descriptor = SOAP_PAPER if isinstance(run.descriptor, SOAP) else SYMMETRY_PAPER
     return ModelMetadata(
         name=name,
         description=(
@@ -230,7 +250,7 @@ def _metadata(run: Run, name: str) -> Any:
             f"{rigidity.factor.n_rows} training rows, mu = {rigidity.objective.mu:.3g}, rigidity "
             f"in {rigidity.reason}; {run.stationarity.sentence()}"
         ),
-        references=REFERENCES,
+        references={"architecture": [RIGIDITY_PAPER, descriptor]},
     )
 
 

@@ -36,6 +36,12 @@ class Export:
         parser.add_argument(
             "--members", type=int, default=MEMBERS, help="draws of the ensemble, 0 for none"
         )
+        parser.add_argument(
+            "--tolerance",
+            type=float,
+            default=0.0,
+            help="relative error of rigidities, never too high, that may be traded for speed",
+        )
         parser.add_argument("--seed", type=int, default=0, help="of the draws")
         parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
@@ -51,6 +57,7 @@ class Export:
             rigidity=not settings.no_rigidity,
             members=settings.members,
             seed=settings.seed,
+            tolerance=settings.tolerance,
         )
         outputs = {name: output.unit for name, output in model.capabilities().outputs.items()}
         if settings.json:

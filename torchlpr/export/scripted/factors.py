@@ -10,7 +10,7 @@ from torchlpr.curvature.row_space import (
     RELATIVE_ERROR,
 )
 
-__all__ = ["NoForms", "RowForms", "TriangleForms"]
+__all__ = ["NoForms", "RowForms", "TriangleForms", "TruncatedForms"]
 
 
 class RowForms(nn.Module):
@@ -80,6 +80,53 @@ class RowForms(nn.Module):
 
     def _norm(self, vectors: Tensor) -> Tensor:
         return torch.linalg.vector_norm(vectors, dim=1).square() / self.mu
+
+
+class TruncatedForms(nn.Module):
+    r"""Row space without its weak directions, those with s_i^2 <= tolerance mu.
+
+    .. math::
+        q = \sum_{i \le k} \frac{(u_i^\top g)^2}{s_i^2 + \mu} + \frac{|g_\perp|^2}{\mu},
+        \qquad q \ge g^\top H^{-1} g \ge \frac{q}{1 + \mathrm{tolerance}}
+
+    with the strongest singular values s_i and right singular vectors u_i of R, and what of g is
+    orthogonal to these. So 1/q is never above the rigidity, and below it by at most the
+    tolerance, whatever the atom.
+
+    Args:
+        rows: R, shape (M, P), float64.
+        mu: shape ().
+        tolerance: largest relative error, positive.
+    """
+
+    directions: Tensor
+    strengths: Tensor
+    mu: Tensor
+
+    def __init__(self, rows: Tensor, mu: Tensor, tolerance: float) -> None:
+        super().__init__()
+        _, s, u = torch.linalg.svd(rows, full_matrices=False)
+        kept = s.square() > tolerance * mu
+        self.register_buffer("directions", u[kept].clone())
+        self.register_buffer("strengths", s[kept].square())
+        self.register_buffer("mu", mu)
+        self.eps, self.negligible = torch.finfo(torch.float64).eps, DIFFERENCE_ERROR
+
+    def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """The bound of g^T H^-1 g and the regulariser's part, shape (K, P) to (K,) each."""
+        b = gradients @ self.directions.mT
+        norm = torch.linalg.vector_norm(gradients, dim=1).square()
+        rest = norm - b.square().sum(1)
+        h = self.strengths + self.mu
+        data = (b.square() / h).sum(1)
+        # where the difference has cancelled the remainder is computed
+        error = 2 * self.eps * norm / self.mu
+        unsafe = (~(error <= self.negligible * (data + rest / self.mu))).nonzero().squeeze(1)
+        if len(unsafe) > 0:
+            left = torch.addmm(gradients[unsafe], b[unsafe], self.directions, alpha=-1)
+            rest[unsafe] = torch.linalg.vector_norm(left, dim=1).square()
+        regulariser = rest / self.mu + self.mu * (b / h).square().sum(1)
+        return data + rest / self.mu, regulariser
 
 
 class TriangleForms(nn.Module):
