@@ -164,7 +164,12 @@ def test_atoms_that_no_weight_moves(tmp_path: Path) -> None:
 def test_extreme_regularisers(head: str, mu: float, tmp_path: Path) -> None:
     run = in_shape(make_run("periodic", head), "periodic", "row", mu=mu)
     calc, atoms = exported(run, tmp_path), silicon(12)
-    np.testing.assert_allclose(ask(calc, atoms, LPR), run.predict([atoms]).lpr, rtol=1e-8)
+    expected = run.predict([atoms])
+    alone = ask(calc, atoms, LPR)  # less refined than with the regulariser's share
+    lpr, fraction = ask(calc, atoms, LPR, MU)
+    for found in (alone, lpr):
+        np.testing.assert_allclose(found, expected.lpr, rtol=1e-8)
+    np.testing.assert_allclose(fraction, expected.lpr_mu_fraction, rtol=1e-6)
 
 
 @pytest.mark.parametrize("parameters", ["last-layer", "species:Si", ["networks.1.0.*"]])
