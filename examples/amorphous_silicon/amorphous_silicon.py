@@ -1,4 +1,4 @@
-# %% Silicon without and with defects, top to bottom: `torchlpr study amorphous_silicon` does the same
+# %% Silicon without and with defects: `torchlpr study amorphous_silicon` does the same
 from pathlib import Path
 
 import numpy as np

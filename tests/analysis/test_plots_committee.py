@@ -17,7 +17,7 @@ def test_ratios_and_their_line() -> None:
     np.testing.assert_allclose(np.asarray(x) * y, 1)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert ax.get_xlabel() == "LPR after / before"
-    with pytest.raises(InputError, match="variances of atom 1 is 0.0"):
+    with pytest.raises(InputError, match=r"variances of atom 1 is 0\.0"):
         variance_ratio(ax, [1.0, 10.0], [1.0, 0.0], ["a", "b"])
 
 

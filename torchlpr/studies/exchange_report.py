@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torchlpr.analysis.arrays import Values
 from torchlpr.analysis.chemiscope_file import write_chemiscope
 from torchlpr.pipeline.figures import have_chemiscope, have_plots
 from torchlpr.studies.exchange import ExchangeBatches
@@ -46,7 +47,10 @@ def write_exchange(
                 exchange_figure(folder / file, result, variant, zero)
     if have_chemiscope():
         first = results[0]
-        quantities = {"lpr": first.stages[first.variants[-1]].lpr, "class": first.classes}
+        quantities: dict[str, Values] = {
+            "lpr": first.stages[first.variants[-1]].lpr,
+            "class": first.classes,
+        }
         quantities["lpr_before"] = first.before.lpr
         quantities["local_energy"] = first.before.members.mean(0)
         write_chemiscope(
