@@ -17,7 +17,13 @@ from ase.build import bulk
 
 from torchlpr.errors import InputError, MissingExtraError
 from torchlpr.structures import archive
-from torchlpr.structures.archive import ARCHIVE, archive_members, fetch_archive, read_member
+from torchlpr.structures.archive import (
+    ARCHIVE,
+    archive_members,
+    archive_structures,
+    fetch_archive,
+    read_member,
+)
 
 pytest.importorskip("pooch", reason="the extra data is not installed")
 
@@ -35,7 +41,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-        entry = tarfile.TarInfo("datasets/noise.xyz")
+        entry = tarfile.TarInfo("noise.bin")
         noise = hashlib.shake_128(b"noise").digest(200_000)  # does not compress
         entry.size = len(noise)
         tar.addfile(entry, io.BytesIO(noise))
@@ -135,7 +141,10 @@ def test_files_on_disk_are_urls_too(published, tmp_path) -> None:
     path = fetch_archive(published[0].as_uri(), published[1], tmp_path)
     frames = read_member(path, MEMBER)
     assert [len(frame) for frame in frames] == [2, 8]
-    assert archive_members(path) == [MEMBER, "datasets/noise.xyz"]
+    assert archive_members(path) == [MEMBER]
+    assert len(archive_structures(path, {"Si", "C"})) == 2
+    with pytest.raises(InputError, match=f"no structures of As, Ga in its files {MEMBER}"):
+        archive_structures(path, {"Ga", "As"})
     with pytest.raises(InputError, match=rf"holds no 'C.xyz'; its structure files are {MEMBER}"):
         read_member(path, "C.xyz")
 

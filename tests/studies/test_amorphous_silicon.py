@@ -87,5 +87,7 @@ def test_the_original_files_are_split(monkeypatch, tmp_path) -> None:
 def test_data_must_be_known(tmp_path) -> None:
     with pytest.raises(InputError, match="data must be one of surrogate, original, not 'mine'"):
         run_study("amorphous_silicon", tmp_path, data="mine")
-    with pytest.raises(InputError, match="toy_model makes its own data; leave out --data original"):
+    with pytest.raises(
+        InputError, match="toy_model has one set of data; leave out --data original"
+    ):
         run_study("toy_model", tmp_path, data="original")

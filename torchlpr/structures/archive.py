@@ -19,7 +19,14 @@ from torchlpr.extras import require
 from torchlpr.files import make_folder
 from torchlpr.structures.resuming_download import ResumingDownload
 
-__all__ = ["ARCHIVE", "URL", "archive_members", "fetch_archive", "read_member"]
+__all__ = [
+    "ARCHIVE",
+    "URL",
+    "archive_members",
+    "archive_structures",
+    "fetch_archive",
+    "read_member",
+]
 
 ARCHIVE = "LPR_supp_notebook_dataset.tar.gz"
 URL = f"https://archive.materialscloud.org/records/1wsvs-sb736/files/{ARCHIVE}"
@@ -72,6 +79,30 @@ def archive_members(archive: str | Path) -> list[str]:
     """
     with tarfile.open(archive) as tar:
         return [entry.name for entry in tar if entry.isfile() and entry.name.endswith(".xyz")]
+
+
+def archive_structures(archive: str | Path, symbols: set[str]) -> list[ase.Atoms]:
+    """All structures of some elements, whatever file they are in.
+
+    Args:
+        archive: what :func:`fetch_archive` returned.
+        symbols: of the elements that a structure may hold.
+
+    Returns:
+        The structures.
+
+    Raises:
+        InputError: if there are none; the sentence lists the files.
+    """
+    names = archive_members(archive)
+    frames = (frame for name in names for frame in read_member(archive, name))
+    chosen = [frame for frame in frames if set(frame.get_chemical_symbols()) <= symbols]
+    if not chosen:
+        raise InputError(
+            f"{archive} holds no structures of {', '.join(sorted(symbols))} in its files "
+            f"{', '.join(names) or '(none)'}"
+        )
+    return chosen
 
 
 def read_member(archive: str | Path, member: str) -> list[ase.Atoms]:

@@ -19,7 +19,7 @@ POTENTIALS = {
         "bop save", "GaAs.bop.table", ("Ga", "As"), ("comm_modify cutoff 14.7",)
     ),
 }
-"""J. Tersoff, Phys. Rev. B 39, 5566 (1989); D. A. Murdick et al., Phys. Rev. B 73, 045206 (2006)."""
+"""Tersoff, Phys. Rev. B 39, 5566 (1989); Murdick et al., Phys. Rev. B 73, 045206 (2006)."""
 
 EQUAL, OTHER, ANY = "equal", "other", "any"
 BONDED = 1.82

@@ -175,7 +175,9 @@ def exchange(head: Head, batches: ExchangeBatches, options: ExchangeOptions) -> 
         stages[variant] = stage(AtomBatch.cat([kept[variant], added]), noise)
     stages = {name: replace(s, members=s.members + shift) for name, s in stages.items()}
     seconds = time.perf_counter() - start
-    return HeadResult(head, search, stages, batches.classes, *chart, atoms, kept, rows, seconds)
+    return HeadResult(
+        head, search, stages, batches.classes, *chart, atoms, kept, rows, held_out, seconds
+    )
 
 
 def _flat(model: LinearInParameters, batch: AtomBatch) -> AtomBatch:

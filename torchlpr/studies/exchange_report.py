@@ -47,10 +47,8 @@ def write_exchange(
                 exchange_figure(folder / file, result, variant, zero)
     if have_chemiscope():
         first = results[0]
-        quantities: dict[str, Values] = {
-            "lpr": first.stages[first.variants[-1]].lpr,
-            "class": first.classes,
-        }
+        last = first.stages[first.variants[-1]]
+        quantities: dict[str, Values] = {"lpr": last.lpr, "class": first.classes}
         quantities["lpr_before"] = first.before.lpr
         quantities["local_energy"] = first.before.members.mean(0)
         write_chemiscope(

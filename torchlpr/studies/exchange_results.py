@@ -91,6 +91,7 @@ class HeadResult:
         atoms: those looked at, with the head's basis functions as features.
         kept: structures of the set before that each training set has too, likewise, a row each.
         added: those that replaced the others, likewise.
+        held_out: the sets to judge the fits by, likewise.
         seconds: wall time.
     """
 
@@ -103,6 +104,7 @@ class HeadResult:
     atoms: AtomBatch
     kept: dict[str, AtomBatch]
     added: dict[str, AtomBatch]
+    held_out: dict[str, AtomBatch]
     seconds: float
 
     @property

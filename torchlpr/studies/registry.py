@@ -23,6 +23,7 @@ STUDIES: dict[str, str] = {
     "single_environments": "torchlpr.studies.single_environments",
     "spline": "torchlpr.studies.spline",
     "amorphous_silicon": "torchlpr.studies.amorphous_silicon",
+    "amorphous_carbon": "torchlpr.studies.amorphous_carbon",
 }
 
 
@@ -55,7 +56,7 @@ def run_study(
     settings = read_settings(module.Settings, config)
     if data is not None:
         if not hasattr(settings, "data"):
-            raise InputError(f"the study {name} makes its own data; leave out --data {data}")
+            raise InputError(f"the study {name} has one set of data; leave out --data {data}")
         settings = replace(settings, data=data)
     run: Callable[..., StudyReport] = module.run
     report = run(settings, make_folder(out or name), quick)
