@@ -59,7 +59,9 @@ def variance_ratio(
     ax.plot(ends, 1 / ends, color="black", linewidth=1.2, label="slope −1", zorder=3)
     ax.set(xscale="log", yscale="log")
     ax.set(xlabel="LPR after / before", ylabel="committee variance after / before")
-    legend = ax.legend(loc="lower left", frameon=False, handletextpad=0.4, fontsize="small")
+    legend = ax.legend(
+        loc="lower left", framealpha=0.9, edgecolor="none", handletextpad=0.4, fontsize="small"
+    )
     for handle in legend.legend_handles[:-1]:
         if handle is not None:
             handle.set(sizes=[25], alpha=1)

@@ -24,6 +24,8 @@ STUDIES: dict[str, str] = {
     "spline": "torchlpr.studies.spline",
     "amorphous_silicon": "torchlpr.studies.amorphous_silicon",
     "amorphous_carbon": "torchlpr.studies.amorphous_carbon",
+    "binary_composition": "torchlpr.studies.binary_composition",
+    "realistic_carbon": "torchlpr.studies.realistic_carbon",
 }
 
 
