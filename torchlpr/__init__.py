@@ -11,6 +11,7 @@ from torchlpr.models import (
     LinearModel,
     SparseKernelModel,
 )
+from torchlpr.monitor import InvariantPointMonitor
 from torchlpr.objective import Objective
 from torchlpr.rigidity import Rigidity, offset_rigidity, prediction_rigidity
 from torchlpr.structures.batch import AtomBatch
@@ -27,6 +28,7 @@ __all__ = [
     "Committee",
     "CompositionBaseline",
     "InputError",
+    "InvariantPointMonitor",
     "LinearModel",
     "Objective",
     "Rigidity",

@@ -1,4 +1,4 @@
-"""Digits: 1e-8 of the 80-digit definition down to mu/lambda_max = 1e-14, in every shape."""
+"""Digits: 1e-9 of the 80-digit definition down to mu/lambda_max = 1e-14, in every shape."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,10 @@ import torch
 from tests.oracles import extended_precision
 from torchlpr.rigidity import prediction_rigidity
 
-TOLERANCE = 1e-8
+TOLERANCE = 1e-9
 SIZES = {"M<P": (8, 20), "M>P": (20, 8), "M=P": (12, 12), "M<<P": (2, 40), "M>>P": (40, 2)}
 SPECTRA = ["generic", "graded", "duplicated rows", "graded rows"]
-RATIOS = [1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14]
+RATIOS = [1e-1, 1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14]
 
 
 def make_rows(spectrum: str, m: int, p: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,7 +83,7 @@ def test_float32_is_upcast_before_anything_else(shape: str) -> None:
     np.testing.assert_allclose(rigidity, exact, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("ratio", "tolerance"), [(1e-16, TOLERANCE), (1e-20, 1e-5)])
+@pytest.mark.parametrize(("ratio", "tolerance"), [(1e-16, 1e-8), (1e-20, 1e-5)])
 @pytest.mark.parametrize("spectrum", ["generic", "duplicated rows"])
 @pytest.mark.parametrize("size", SIZES)
 def test_beyond_the_range_digits_are_lost_but_nothing_breaks(

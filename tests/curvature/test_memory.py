@@ -55,12 +55,12 @@ def predicted_peak(
 ) -> int:
     """With the chunks that the limit leads to."""
     p = parameter_count(BehlerParrinelloMLP(features, (14,), (16, 4)))
-    chunk = memory.evaluation_chunk(shape, structures, p, limit)
-    built = predict_memory(shape, structures, p, atoms, chunk)
+    chunk = memory.evaluation_chunk(shape, structures, p, limit, 1)
+    built = predict_memory(shape, structures, p, atoms, chunk, 1)
     name = memory.NAMES[shape]
     factor = SimpleNamespace(shape_name=name, n_rows=structures, n_parameters=p)
-    asked = memory.fitting_chunk(factor, atoms, limit, torch.device("cpu"), sweep)
-    used = predict_memory(shape, structures, p, atoms, asked)
+    asked = memory.fitting_chunk(factor, atoms, limit, torch.device("cpu"), sweep, 1)
+    used = predict_memory(shape, structures, p, atoms, asked, 1)
     return built.held + max(built.build, used.sweep if sweep else used.evaluate)
 
 

@@ -1,12 +1,20 @@
 """Curvature of the loss: gradients, rows, and the factorised Gauss-Newton Hessian."""
 
 from torchlpr.curvature.accumulators import Accumulator, RowAccumulator, TriangleAccumulator
+from torchlpr.curvature.distinct import distinct_environments
 from torchlpr.curvature.factor import Factor, QuadraticForm, UpdatableFactor, solve_vector
+from torchlpr.curvature.feature_span import FeatureSpan, feature_span_of_rows
 from torchlpr.curvature.gauss_newton import build, build_matrix_free, choose_shape, load_factor
-from torchlpr.curvature.gradients import atomic_gradients, gradient_chunks, parameter_count
+from torchlpr.curvature.gradients import (
+    atomic_gradients,
+    check_parameters,
+    gradient_chunks,
+    parameter_count,
+)
 from torchlpr.curvature.matrix_free import Bounds, MatrixFree, MatrixFreeSettings
 from torchlpr.curvature.memory import Memory, predict_memory
 from torchlpr.curvature.products import DenseRows, ModelRows, RowProducts
+from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.rows import energy_rows, structure_chunks, structure_gradients
 from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.streaming import accumulate, accumulate_batch
@@ -18,6 +26,7 @@ __all__ = [
     "Bounds",
     "DenseRows",
     "Factor",
+    "FeatureSpan",
     "MatrixFree",
     "MatrixFreeSettings",
     "Memory",
@@ -25,6 +34,7 @@ __all__ = [
     "QuadraticForm",
     "RowAccumulator",
     "RowProducts",
+    "RowSpace",
     "Spectrum",
     "Subset",
     "Sweep",
@@ -35,8 +45,11 @@ __all__ = [
     "atomic_gradients",
     "build",
     "build_matrix_free",
+    "check_parameters",
     "choose_shape",
+    "distinct_environments",
     "energy_rows",
+    "feature_span_of_rows",
     "gradient_chunks",
     "load_factor",
     "parameter_count",

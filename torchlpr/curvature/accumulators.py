@@ -2,7 +2,7 @@
 
 Both hold R^T R without its regulariser, so that two of them add up and any number of mu is served:
 
-- :class:`RowAccumulator` the rows and their M x M Gram matrix, for fewer rows than parameters;
+- :class:`RowAccumulator` the rows themselves, for fewer rows than parameters;
 - :class:`TriangleAccumulator` the P x P triangle of the rows, for more rows than parameters.
 
 Rows are detached: an accumulator has no derivative.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchlpr.curvature.factor import check_finite, regulariser_vector
 from torchlpr.curvature.parameter_space import ParameterSpace
-from torchlpr.curvature.row_space import RowSpace, find_rows
+from torchlpr.curvature.row_space import RowSpace, find_rows, gram_matrix
 from torchlpr.curvature.triangles import fold_rows
 from torchlpr.errors import InputError
 
@@ -27,7 +27,7 @@ GROWTH = 1.5  # of a buffer that is full
 
 
 class RowAccumulator:
-    """Rows and their Gram matrix R R^T.
+    """Rows, one below the other.
 
     Args:
         n_parameters: number P of weights.
@@ -42,7 +42,7 @@ class RowAccumulator:
     ) -> None:
         self.n_parameters, self.n_rows = n_parameters, 0
         self._buffer = torch.empty(capacity, n_parameters, dtype=torch.float64, device=device)
-        self._square = torch.empty(capacity, capacity, dtype=torch.float64, device=device)
+        self._gram: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -51,8 +51,10 @@ class RowAccumulator:
 
     @property
     def gram(self) -> Tensor:
-        """R R^T, shape (M, M)."""
-        return self._square[: self.n_rows, : self.n_rows]
+        """R R^T, shape (M, M), computed once for all factors of the same rows."""
+        if self._gram is None:
+            self._gram = gram_matrix(self.rows)
+        return self._gram
 
     def update(self, rows: Tensor) -> None:
         """Add rows.
@@ -60,8 +62,7 @@ class RowAccumulator:
         Args:
             rows: shape (k, P).
         """
-        new = _checked(rows, self.n_parameters, self._buffer)
-        self._append(new, new @ new.mT)
+        self._append(_checked(rows, self.n_parameters, self._buffer))
 
     def merge(self, other: RowAccumulator) -> None:
         """Add all rows of another accumulator, which stays as it is.
@@ -70,7 +71,7 @@ class RowAccumulator:
             other: of the same kind and number of parameters.
         """
         _check_kind(self, other)
-        self._append(other.rows.to(self._buffer), other.gram.to(self._buffer))
+        self._append(other.rows.to(self._buffer))
 
     def downdate(self, rows: Tensor) -> None:
         """Take rows out, exactly.
@@ -79,8 +80,8 @@ class RowAccumulator:
             rows: rows that went in, shape (k, P), equal to 1e-9 of their length.
         """
         keep = find_rows(self.rows, _checked(rows, self.n_parameters, self._buffer))
-        self._buffer, self._square = self.rows[keep], self.gram[keep][:, keep]
-        self.n_rows = len(keep)
+        self._gram = None if self._gram is None else self._gram[keep][:, keep]
+        self._buffer, self.n_rows = self.rows[keep], len(keep)
 
     def factor(self, mu: float | Tensor) -> RowSpace:
         """Factorise with a regulariser; later updates leave that factor as it is.
@@ -102,8 +103,8 @@ class RowAccumulator:
         return RowSpace(self.rows, regulariser, gram=self.gram if not regulariser.ndim else None)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Rows and Gram matrix, as copies."""
-        return {"rows": self.rows.clone(), "gram": self.gram.clone()}
+        """The rows, as a copy."""
+        return {"rows": self.rows.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a saved state, to the same last bit.
@@ -111,22 +112,18 @@ class RowAccumulator:
         Args:
             state: as saved.
         """
-        rows, gram = _state(state, ("rows", "gram"), self.n_parameters)
+        (rows,) = _state(state, ("rows",), self.n_parameters)
         self.n_rows = 0
-        self._append(rows.to(self._buffer), gram.to(self._square))
+        self._append(rows.to(self._buffer))
 
-    def _append(self, rows: Tensor, corner: Tensor) -> None:
+    def _append(self, rows: Tensor) -> None:
         old, new = self.n_rows, self.n_rows + len(rows)
         if new > len(self._buffer):
-            self._buffer = _enlarged(self.rows, (max(new, int(GROWTH * old)), self.n_parameters))
-        if new > len(self._square):
-            side = max(new, int(GROWTH * old))
-            self._square = _enlarged(self.gram, (side, side))
-        cross = self.rows @ rows.mT
-        self._square[:old, old:new], self._square[old:new, :old] = cross, cross.mT
-        self._square[old:new, old:new] = corner
+            larger = self._buffer.new_empty(max(new, int(GROWTH * old)), self.n_parameters)
+            larger[:old] = self.rows
+            self._buffer = larger
         self._buffer[old:new] = rows
-        self.n_rows = new
+        self.n_rows, self._gram = new, None
 
 
 class TriangleAccumulator:
@@ -251,9 +248,3 @@ def _state(state: Mapping[str, Tensor], names: tuple[str, ...], width: int) -> l
             "load it into an accumulator of the kind and size that it was saved from"
         )
     return [state[name] for name in names]
-
-
-def _enlarged(old: Tensor, shape: tuple[int, int]) -> Tensor:
-    new = old.new_empty(shape)
-    new[: old.shape[0], : old.shape[1]] = old
-    return new

@@ -46,7 +46,11 @@ def chunk_size(n_parameters: int, budget: int = CHUNK_BYTES) -> int:
 
 
 def atomic_gradients(
-    model: nn.Module, features: Tensor, types: Tensor, subset: Subset | None = None
+    model: nn.Module,
+    features: Tensor,
+    types: Tensor,
+    subset: Subset | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Gradient of every atomic energy with respect to the weights, by the cheapest exact way.
 
@@ -57,6 +61,8 @@ def atomic_gradients(
         types: atomic numbers, shape (atoms,).
         subset: the weights to differentiate by, see
             :func:`torchlpr.curvature.parameter_subset`; None for all.
+        out: memory that the closed form of a network may write into instead of asking for new
+            one, shape (atoms, parameters), float64.
 
     Returns:
         g_k = d(energy of atom k)/d(weights), shape (atoms, parameters), float64, in eV per
@@ -72,7 +78,7 @@ def atomic_gradients(
             basis = model.basis(x, types).to(torch.float64)
             return basis if subset is None else subset.columns(basis)
     if isinstance(model, BehlerParrinelloMLP):
-        return layered_gradients(model, x, types, subset)
+        return layered_gradients(model, x, types, subset, out)
     return generic_gradients(model, x, types, subset)
 
 
@@ -169,10 +175,18 @@ def gradient_chunks(
         subset: the weights to differentiate by, None for all.
 
     Yields:
-        The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64; one
-        empty chunk where there are no atoms.
+        The chunk's slice of atoms and their gradients, shape (chunk, parameters), float64, which
+        the next chunk overwrites; one empty chunk where there are no atoms.
     """
-    step = size or chunk_size(parameter_count(model))
+    count = parameter_count(model) if subset is None else len(subset)
+    step = size or chunk_size(count)
+    memory = None
+    if isinstance(model, BehlerParrinelloMLP):  # fresh pages cost more than the gradients
+        memory = torch.empty(
+            min(step, len(batch)), count, dtype=torch.float64, device=batch.features.device
+        )
     for start in range(0, max(1, len(batch)), step):
         part = slice(start, min(start + step, len(batch)))
-        yield part, atomic_gradients(model, batch.features[part], batch.types[part], subset)
+        out = None if memory is None else memory[: part.stop - part.start]
+        x, types = batch.features[part], batch.types[part]
+        yield part, atomic_gradients(model, x, types, subset, out)

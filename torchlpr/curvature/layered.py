@@ -8,7 +8,7 @@ single atom is ever stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type
 
-__all__ = ["LayerSignals", "layer_signals", "layered_gradients", "layered_sums"]
+__all__ = ["LayerSignals", "layer_signals", "layered_gradients", "layered_sums", "write_gradients"]
 
 
 class LayerSignals(NamedTuple):
@@ -41,7 +41,11 @@ class LayerSignals(NamedTuple):
 
 
 def layered_gradients(
-    model: BehlerParrinelloMLP, features: Tensor, types: Tensor, subset: Subset | None = None
+    model: BehlerParrinelloMLP,
+    features: Tensor,
+    types: Tensor,
+    subset: Subset | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Gradient of every atomic energy with respect to the weights.
 
@@ -50,20 +54,35 @@ def layered_gradients(
         features: shape (atoms, features), float64.
         types: atomic numbers, shape (atoms,).
         subset: the weights to differentiate by, None for all.
+        out: where to write, shape (atoms, parameters), float64; None for a new tensor.
 
     Returns:
         Shape (atoms, parameters), float64.
     """
-    out = features.new_zeros(len(features), _count(model, subset))
-    for layer in layer_signals(model, features, types, subset):
-        everyone = len(layer.atoms) == len(out)
-        rows: Tensor | slice = slice(None) if everyone else layer.atoms
-        if layer.weight is not None:
-            outer = layer.signal.unsqueeze(2) * layer.activation.unsqueeze(1)  # [k, out, in]
-            out[rows, layer.weight] = outer.flatten(1)
-        if layer.bias is not None:
-            out[rows, layer.bias] = layer.signal
+    if out is None:
+        out = features.new_empty(len(features), _count(model, subset))
+    if len(model.types) > 1:  # else every entry is written
+        out.zero_()
+    write_gradients(layer_signals(model, features, types, subset), out)
     return out
+
+
+def write_gradients(layers: Iterable[LayerSignals], out: Tensor) -> None:
+    """Outer products of signals and activations, each in its place.
+
+    Args:
+        layers: signals of all layers.
+        out: gradients, shape (atoms, parameters); weights of other species are not touched.
+    """
+    for layer in layers:
+        signal, activation = layer.signal.unsqueeze(2), layer.activation.unsqueeze(1)
+        if layer.weight is not None and len(layer.atoms) == len(out):
+            block = out[:, layer.weight].unflatten(1, (signal.shape[1], activation.shape[2]))
+            torch.mul(signal, activation, out=block)
+        elif layer.weight is not None:
+            out[layer.atoms, layer.weight] = (signal * activation).flatten(1)
+        if layer.bias is not None:
+            out[layer.atoms, layer.bias] = layer.signal
 
 
 def layered_sums(

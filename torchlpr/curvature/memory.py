@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from torch import nn
 
 from torchlpr.curvature.factor import Factor
 from torchlpr.curvature.free_memory import format_bytes, memory_limit
 from torchlpr.curvature.gradients import CHUNK_BYTES
 from torchlpr.errors import InputError
+from torchlpr.models import BehlerParrinelloMLP
 
 __all__ = [
     "Memory",
@@ -19,6 +21,7 @@ __all__ = [
     "evaluation_chunk",
     "fitting_chunk",
     "fitting_shape",
+    "gradient_copies",
     "needs_in_words",
     "predict_memory",
     "shapes_that_fit",
@@ -50,8 +53,18 @@ class Memory(NamedTuple):
         return self.held + max(self.build, self.evaluate)
 
 
+def gradient_copies(model: nn.Module) -> int:
+    """How many times a chunk of gradients is held at most while it is made."""
+    return 1 if isinstance(model, BehlerParrinelloMLP) else 3
+
+
 def predict_memory(
-    shape: ShapeName, n_rows: int, n_parameters: int, n_atoms: int = 0, chunk: int = 1
+    shape: ShapeName,
+    n_rows: int,
+    n_parameters: int,
+    n_atoms: int = 0,
+    chunk: int = 1,
+    copies: int = 3,
 ) -> Memory:
     """Upper bound of the memory of a factorised Hessian.
 
@@ -61,6 +74,7 @@ def predict_memory(
         n_parameters: number P of weights.
         n_atoms: atoms to evaluate, which have two numbers each.
         chunk: gradients at a time, both of atoms and of the structures that become rows.
+        copies: of a chunk while it is made, see :func:`gradient_copies`.
 
     Returns:
         The prediction.
@@ -72,8 +86,8 @@ def predict_memory(
         held = m * p + 2 * m * m  # rows, Gram matrix while it is built, triangle
         step = max(m, 1024)
         algebra = max(4 * m * m, min(8 * m * m, 4 * m * step) + m * step)
-        rows = made * (3 * p + m + 2 * made)
-        gradients = asked * (3 * p + 4 * m)
+        rows = made * (copies * p + m + 2 * made)
+        gradients = asked * (max(2 * copies, 3) * p // 2 + 4 * m)
         decomposition = 3 * m * p + 8 * rank * rank
     else:
         held, algebra = p * p, 6 * p * p
@@ -85,7 +99,9 @@ def predict_memory(
     return Memory(*(8 * part + (i > 0) * LIBRARIES for i, part in enumerate(parts)))
 
 
-def evaluation_chunk(shape: ShapeName, n_rows: int, n_parameters: int, limit: int) -> int:
+def evaluation_chunk(
+    shape: ShapeName, n_rows: int, n_parameters: int, limit: int, copies: int = 3
+) -> int:
     """Gradients at a time that fit, at most 30 MiB of them.
 
     Args:
@@ -93,18 +109,26 @@ def evaluation_chunk(shape: ShapeName, n_rows: int, n_parameters: int, limit: in
         n_rows: number M of rows.
         n_parameters: number P of weights.
         limit: bytes.
+        copies: of a chunk while it is made.
 
     Returns:
         The number, zero if not even one fits.
     """
     most = max(1, CHUNK_BYTES // (8 * max(1, n_parameters)))
-    return _largest(
-        most, lambda c: predict_memory(shape, n_rows, n_parameters, chunk=c).peak <= limit
-    )
+
+    def peak(chunk: int) -> int:
+        return predict_memory(shape, n_rows, n_parameters, chunk=chunk, copies=copies).peak
+
+    return _largest(most, lambda chunk: peak(chunk) <= limit)
 
 
 def fitting_chunk(
-    factor: Factor, n_atoms: int, limit: int | None, device: torch.device, sweep: bool = False
+    factor: Factor,
+    n_atoms: int,
+    limit: int | None,
+    device: torch.device,
+    sweep: bool = False,
+    copies: int = 3,
 ) -> int:
     """Gradients at a time with a factor that is there already.
 
@@ -114,6 +138,7 @@ def fitting_chunk(
         limit: bytes with the factor, or None for three quarters of what is free beside it.
         device: where the work is done.
         sweep: whether for a sweep over mu.
+        copies: of a chunk while it is made.
 
     Returns:
         The number, at least one.
@@ -130,7 +155,7 @@ def fitting_chunk(
     bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
 
     def needs(chunk: int) -> int:
-        memory = predict_memory(shape, factor.n_rows, p, n_atoms, chunk)
+        memory = predict_memory(shape, factor.n_rows, p, n_atoms, chunk, copies)
         return memory.held + (memory.sweep if sweep else memory.evaluate)
 
     if needs(1) > bytes_:

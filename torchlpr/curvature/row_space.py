@@ -7,8 +7,13 @@ With K = I + R diag(1/mu) R^T,
 
 This residual form is the minimum over alpha of a sum of squares: nothing cancels, and an error
 in alpha enters squared. For any alpha the error is at most |R diag(1/mu) r - alpha|^2, which is
-computed and driven down by refinement where K is ill-conditioned. The rows are kept as they are,
-so that factors of several mu share them.
+computed and driven down by refinement where K is ill-conditioned. The difference form
+
+    g^T H^-1 g = g^T diag(1/mu) g - (R diag(1/mu) g)^T alpha
+
+needs one product with R instead of two and cancels near the row space. It is taken for those
+gradients alone for which 2 eps (g^T diag(1/mu) g + tr(K) |alpha|^2), a bound of its rounding
+error, is negligible. The rows are kept as they are, so that factors of several mu share them.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.triangles import drop_columns, stacked_triangle
 from torchlpr.errors import InputError
 
-__all__ = ["RowSpace", "find_rows"]
+__all__ = ["RowSpace", "find_rows", "gram_matrix"]
 
 # Cholesky of K squares the condition number of R; beyond this K is factorised by QR of [R^T; I]
 CHOLESKY_LIMIT = 1e10
@@ -29,6 +34,9 @@ CHOLESKY_LIMIT = 1e10
 REFINE_LIMIT = 1e7
 RELATIVE_ERROR = 1e-11
 MAX_REFINEMENTS = 5
+# share of the result that rounding may make up in the difference form
+DIFFERENCE_ERROR = 1e-10
+GRAM_BLOCK = 128
 # rows computed twice differ by rounding; different structures differ by far more
 SAME_ROW = 1e-9
 
@@ -55,13 +63,23 @@ class RowSpace:
         self.condition = 1.0 + sum(map(float, blocks))  # trace bound, never below
         self._triangle = self._factorise(gram) if triangle is None else triangle
 
+    @property
+    def rows(self) -> Tensor:
+        """R, shape (M, P)."""
+        return self._rows
+
+    @property
+    def triangle(self) -> Tensor:
+        """Upper T with T^T T = K, shape (M, M)."""
+        return self._triangle
+
     def _factorise(self, gram: Tensor | None) -> Tensor:
         identity = torch.eye(self.n_rows, dtype=torch.float64, device=self._rows.device)
         if self.condition < CHOLESKY_LIMIT:
             if self.mu.ndim:
                 scaled = self._rows * self.mu.rsqrt()
-                return torch.linalg.cholesky(scaled @ scaled.mT + identity, upper=True)
-            gram = self._rows @ self._rows.mT if gram is None else gram
+                return torch.linalg.cholesky(gram_matrix(scaled) + identity, upper=True)
+            gram = gram_matrix(self._rows) if gram is None else gram
             return torch.linalg.cholesky(gram / self.mu + identity, upper=True)
         root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
         return stacked_triangle(self._rows.mT, root, identity)
@@ -83,9 +101,10 @@ class RowSpace:
             return (vectors.square() / self.mu).sum(1)
         return torch.linalg.vector_norm(vectors, dim=1).square() / self.mu
 
-    def _project(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def _project(self, gradients: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The pair alpha (k, M) and the residual r = g - R^T alpha (k, P)."""
-        alpha = self._solve_gram(self._weighted(gradients))
+        if alpha is None:
+            alpha = self._solve_gram(self._weighted(gradients))
         residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         if self.condition <= REFINE_LIMIT:
             return alpha, residual
@@ -99,7 +118,7 @@ class RowSpace:
         return alpha, residual
 
     def quadratic_form(self, gradients: Tensor) -> QuadraticForm:
-        """g^T H^-1 g by the residual form.
+        """g^T H^-1 g, by the difference form where that is exact and else by the residual form.
 
         Args:
             gradients: shape (K, P), float64.
@@ -107,7 +126,22 @@ class RowSpace:
         Returns:
             Values and regulariser shares, shape (K,) each.
         """
-        alpha, residual = self._project(gradients)
+        if gradients.requires_grad or self._rows.requires_grad:
+            return self._residual_form(gradients)
+        weighted, norm = self._weighted(gradients), self._norm(gradients)
+        alpha = self._solve_gram(weighted)
+        data = alpha.square().sum(1)
+        value = norm - (weighted * alpha).sum(1)
+        error = 2 * torch.finfo(torch.float64).eps * (norm + self.condition * data)
+        # not "where greater": NaN and negative numbers must go the safe way too
+        unsafe = (~(error <= DIFFERENCE_ERROR * (value - data))).nonzero().squeeze(1)
+        share = value - data
+        for part in unsafe.split(max(1, len(gradients) // 4)):  # so that memory stays bounded
+            value[part], share[part] = self._residual_form(gradients[part], alpha[part])
+        return QuadraticForm(value, share)
+
+    def _residual_form(self, gradients: Tensor, alpha: Tensor | None = None) -> QuadraticForm:
+        alpha, residual = self._project(gradients, alpha)
         regulariser = self._norm(residual)
         return QuadraticForm(regulariser + alpha.square().sum(1), regulariser)
 
@@ -177,6 +211,26 @@ class RowSpace:
     def state_dict(self) -> dict[str, Tensor]:
         """Rows, mu and the triangle."""
         return {"rows": self._rows, "mu": self.mu, "triangle": self._triangle}
+
+
+def gram_matrix(rows: Tensor) -> Tensor:
+    """R R^T by its lower half, at little more than half the flops.
+
+    Args:
+        rows: R, shape (M, P).
+
+    Returns:
+        Shape (M, M), differentiable where R is.
+    """
+    if rows.requires_grad:
+        return rows @ rows.mT
+    gram = rows.new_empty(len(rows), len(rows))
+    for start in range(0, len(rows), GRAM_BLOCK):
+        stop = min(start + GRAM_BLOCK, len(rows))
+        block = rows[start:] @ rows[start:stop].mT
+        gram[start:, start:stop] = block
+        gram[start:stop, stop:] = block[stop - start :].mT
+    return gram
 
 
 def find_rows(matrix: Tensor, rows: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torchlpr.curvature.memory import (
     ShapeName,
     evaluation_chunk,
     fitting_shape,
+    gradient_copies,
 )
 from torchlpr.curvature.rows import energy_rows, structure_chunks
 from torchlpr.curvature.subsets import Subset
@@ -68,7 +69,8 @@ def accumulate_batch(
     if into is None:
         cls = RowAccumulator if shape == "row" else TriangleAccumulator
         into = cls(n_parameters, device, batch.n_structures)
-    size = max(1, evaluation_chunk(shape, n_rows, n_parameters, bytes_))
+    copies = gradient_copies(model)
+    size = max(1, evaluation_chunk(shape, n_rows, n_parameters, bytes_, copies))
     for _, part in structure_chunks(batch, n_parameters, size):
         into.update(energy_rows(model, part, objective, size, subset))
     return into

@@ -12,14 +12,19 @@ from torch import Tensor, nn
 
 from torchlpr.curvature import (
     Factor,
+    FeatureSpan,
     MatrixFree,
     MatrixFreeSettings,
     ModelRows,
+    RowSpace,
     accumulate,
     accumulate_batch,
     build_matrix_free,
+    check_parameters,
     choose_shape,
+    distinct_environments,
     energy_rows,
+    feature_span_of_rows,
     gradient_chunks,
     load_factor,
     parameter_subset,
@@ -29,7 +34,8 @@ from torchlpr.curvature import (
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
-from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk
+from torchlpr.curvature.gradients import CHUNK_BYTES
+from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk, gradient_copies
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
@@ -40,6 +46,8 @@ from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["Rigidity"]
+
+SPAN_ATOMS = 4  # times the number of features and of rows: from there on their span pays
 
 
 class Rigidity:
@@ -70,6 +78,10 @@ class Rigidity:
         matrix_free: tolerance and limits of the matrix-free shape.
         memory_limit: bytes beside model and batches, kept to by working in chunks; by default
             three quarters of what is free.
+        tolerance: relative error of an LPR that may be made, beside rounding, to evaluate many
+            atoms of a network in the span of the training features; the bound is computed. A
+            larger one truncates more. Atoms whose features agree to rounding are evaluated once.
+            Zero does neither.
 
     Attributes:
         subset: the weights that gradients and rows are taken by.
@@ -85,9 +97,12 @@ class Rigidity:
         parameters: str | Sequence[str] = "all",
         matrix_free: MatrixFreeSettings | None = None,
         memory_limit: int | None = None,
+        tolerance: float = 1e-10,
     ) -> None:
         check_shape(shape)
-        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit)
+        if not 0 <= tolerance < 1:
+            raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
+        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit, tolerance)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
         limit = available(memory_limit, train_batch.features.device)
@@ -115,8 +130,12 @@ class Rigidity:
         objective: Objective,
         parameters: str | Sequence[str] = "all",
         memory_limit: int | None = None,
+        tolerance: float = 1e-10,
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
+        self.tolerance = tolerance
+        self._span: FeatureSpan | None = None
+        self._span_sought = False
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
         self.subset = parameter_subset(model, self.parameters)
 
@@ -193,7 +212,7 @@ class Rigidity:
         check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
         factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
-        new._keep(self.model, self.objective, self.parameters, self.memory_limit)
+        new._keep(self.model, self.objective, self.parameters, self.memory_limit, self.tolerance)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
 
@@ -233,8 +252,22 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
-        return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
+        size = self._chunk(batch)
+        same = distinct_environments(batch.features, batch.types) if self.tolerance > 0 else None
+        if same is not None:
+            first, owner = same
+            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
+            once = self.atoms(alone.to(batch.features.device))
+            return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
+        span = self._feature_span(batch)
+        if span is None:
+            chunks = gradient_chunks(self.model, batch, size, self.subset)
+            return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
+        check_parameters(self.model, batch.features)
+        parts = zip(batch.features.split(size), batch.types.split(size), strict=True)
+        return Evaluation.joined([
+            Evaluation.of(checked_forms(span.quadratic_form(x, types))) for x, types in parts
+        ])
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -313,6 +346,7 @@ class Rigidity:
             "objective": self.objective.as_dict(),
             "factor": self.factor.state_dict(),
             "parameters": self.parameters,
+            "tolerance": self.tolerance,
             "reason": self.reason,
         }
 
@@ -328,13 +362,28 @@ class Rigidity:
         """
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
-        new._keep(load_model(state["model"]), objective, state.get("parameters", "all"))
+        model, parameters = load_model(state["model"]), state.get("parameters", "all")
+        new._keep(model, objective, parameters, tolerance=state.get("tolerance", 1e-10))
         new.factor = load_factor(state["factor"], new.model, new.subset)
         new.reason = state["reason"]
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         return Evaluation.of(quadratic_forms(self.factor, gradients))
+
+    def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
+        """The span of the training features, where there are atoms enough to pay for it."""
+        whole = len(self.subset) == self.subset.total
+        paying = len(batch) >= SPAN_ATOMS * max(batch.features.shape[1], self.factor.n_rows)
+        if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
+            rows = self.factor.rows
+            room = available(self.memory_limit, rows.device)
+            if self.memory_limit is not None:  # the limit counts the factor itself
+                room -= 8 * (rows.numel() + 2 * len(rows) ** 2)
+            if 2 * 8 * rows.numel() + 4 * CHUNK_BYTES <= room:
+                self._span = feature_span_of_rows(self.model, self.factor, self.tolerance)
+            self._span_sought = True
+        return self._span
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):
@@ -344,6 +393,6 @@ class Rigidity:
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
-        return fitting_chunk(
-            self.factor, len(batch), self.memory_limit, batch.features.device, sweep
-        )
+        copies = gradient_copies(self.model)
+        device = batch.features.device
+        return fitting_chunk(self.factor, len(batch), self.memory_limit, device, sweep, copies)
