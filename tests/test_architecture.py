@@ -13,7 +13,7 @@ import torchlpr
 
 ROOT = Path(torchlpr.__file__).parent
 ORDER = [
-    "errors", "extras", "files", "serialization",  # plain helpers that know nothing of atoms
+    "errors", "extras", "files", "serialization", "ranks",  # plain helpers without atoms
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
     "rigidity", "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies",
     "cli",

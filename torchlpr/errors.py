@@ -1,6 +1,6 @@
 """The one error a user can cause and mend."""
 
-__all__ = ["InputError", "MissingExtraError"]
+__all__ = ["InputError", "MissingExtraError", "PeerError"]
 
 
 class InputError(ValueError):
@@ -18,3 +18,7 @@ class MissingExtraError(ImportError):
             f"{package} is not installed; install it with: pip install 'torchlpr[{extra}]'",
             name=package,
         )
+
+
+class PeerError(RuntimeError):
+    """Another of the processes that share the work failed, and this one stops with it."""

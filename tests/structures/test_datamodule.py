@@ -215,9 +215,14 @@ def test_precisions_that_convert_batches(tmp_path: Path, precision: str) -> None
         fit(tmp_path, StructureDataModule(batch()), 1, precision=precision)
 
 
-def test_minibatches_in_several_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Trainer, "world_size", 2)
-    data = StructureDataModule(batch(), batch_size=2)
-    data.trainer = trainer(tmp_path, 1)
-    with pytest.raises(InputError, match="one process, not 2"):
-        data.setup("fit")
+def test_processes_share_mini_batches_without_padding() -> None:
+    def parts(rank: int) -> list:
+        sampler = EpochSampler(7, 3, 5, rank, 2)
+        sampler.set_epoch(1)
+        return list(sampler)
+
+    whole = EpochSampler(7, 3, 5)
+    whole.set_epoch(1)
+    assert [len(part) for part in parts(1)] == [1, 1, 0]
+    for both, zero, one in zip(whole, parts(0), parts(1), strict=True):
+        assert sorted(both) == sorted(zero + one)

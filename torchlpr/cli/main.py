@@ -9,44 +9,67 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentError, ArgumentParser
 
 from torchlpr import __version__
-from torchlpr.cli.commands import COMMANDS
-from torchlpr.errors import InputError, MissingExtraError
+from torchlpr.cli.commands import COMMANDS, SHARED
+from torchlpr.errors import InputError, MissingExtraError, PeerError
+from torchlpr.ranks import Ranks, processes
 
 __all__ = ["main"]
 
+PEER_FAILED = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, alone or as one of the processes that torchrun started.
 
     Args:
         arguments: words after ``torchlpr``; those of the process if None.
 
     Returns:
-        Exit code: 0, 2 for a mistake in the input (one sentence on stderr), 130 when interrupted.
+        Exit code: 0, 2 for a mistake in the input (one sentence on stderr), 130 when interrupted;
+        1 where it was another process that failed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    ranks = Ranks()
     try:
-        parser = _parser()
-        settings = parser.parse_args(words)
-        if settings.subcommand is None:
-            parser.print_help()
-            return USAGE_ERROR
-        chosen = parser.instantiate(settings)[settings.subcommand]
-        COMMANDS[settings.subcommand].run(chosen)
+        with processes() as ranks:
+            return _run(words, ranks)
     except (InputError, MissingExtraError, ArgumentError, FloatingPointError) as error:
         if debug:
             traceback.print_exc()
         advice = "; see torchlpr --help" if isinstance(error, ArgumentError) else ""
-        print(f"torchlpr: {_one_line(error)}{advice}", file=sys.stderr)
+        if not getattr(error, "said_by_lower_rank", False):
+            print(f"torchlpr: {_one_line(error)}{advice}", file=sys.stderr)
         return USAGE_ERROR
+    except PeerError:
+        if debug:
+            traceback.print_exc()
+        return PEER_FAILED
     except KeyboardInterrupt:
-        print("torchlpr: interrupted; the same command resumes", file=sys.stderr)
+        if ranks.first:
+            print("torchlpr: interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(words: list[str], ranks: Ranks) -> int:
+    with ranks.agreed():
+        parser = _parser()
+        settings = parser.parse_args(words)
+        if settings.subcommand is None:
+            if ranks.first:
+                parser.print_help()
+            return USAGE_ERROR
+        name = settings.subcommand
+        if ranks.size > 1 and name not in SHARED:
+            raise InputError(
+                f"torchlpr {name} runs in one process, not in {ranks.size}; start it without "
+                "torchrun"
+            )
+        chosen = parser.instantiate(settings)[name]
+    COMMANDS[name].run(chosen)
     return 0
 
 

@@ -56,6 +56,10 @@ class RowAccumulator:
             self._gram = gram_matrix(self.rows)
         return self._gram
 
+    @gram.setter
+    def gram(self, products: Tensor) -> None:
+        self._gram = products
+
     def update(self, rows: Tensor) -> None:
         """Add rows.
 

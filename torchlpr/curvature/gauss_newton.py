@@ -20,7 +20,7 @@ from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["Shape", "build", "build_matrix_free", "check_shape", "choose_shape", "load_factor"]
 
-Shape = Literal["auto", "row", "parameter", "matrix-free"]
+Shape = Literal["auto", "row", "parameter", "column", "matrix-free"]
 
 
 def choose_shape(
@@ -99,6 +99,8 @@ def build(
             )
         return build_matrix_free(DenseRows(matrix), regulariser, matrix_free)
     check_shape(shape)
+    if shape == "column":
+        raise InputError("shape='column' is one of Rigidity(ranks=...): here use shape='row'")
     exact: memory.ShapeName = "row" if shape == "row" else "parameter"
     memory.fitting_shape((exact,), matrix.shape[0], matrix.shape[1], limit)
     if exact == "parameter":

@@ -32,7 +32,7 @@ __all__ = ["RowSpace", "find_rows", "gram_matrix"]
 CHOLESKY_LIMIT = 1e10
 # beyond this eps * cond(K) may show in alpha, and the computed error bound is asked for
 REFINE_LIMIT = 1e7
-RELATIVE_ERROR = 1e-11
+RELATIVE_ERROR = 1e-16
 MAX_REFINEMENTS = 5
 # share of the result that rounding may make up in the difference form
 DIFFERENCE_ERROR = 1e-10

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from torchlpr.calibration import Calibration, atom_groups, structure_groups
+from torchlpr.descriptors.shared import describe_shared
 from torchlpr.descriptors.state import Descriptor, descriptor_state, load_descriptor
 from torchlpr.errors import InputError
 from torchlpr.models import CompositionBaseline
+from torchlpr.ranks import Ranks
 from torchlpr.rigidity import Rigidity
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
@@ -105,7 +107,7 @@ class Run:
         Returns:
             The prediction.
         """
-        batch = self.descriptor(structures, progress=progress)
+        batch = describe_shared(self.descriptor, structures, self.rigidity.ranks, progress)
         model = self.rigidity.model
         features = batch.features.to(next(model.parameters()).dtype)
         with torch.no_grad():
@@ -127,7 +129,7 @@ class Run:
         return Prediction(batch, totals, local, *atoms, *whole, sigma, mean * batch.counts)
 
     def save(self, path: str | Path) -> None:
-        """Write the run, whole or not at all.
+        """Write the run, whole or not at all; of ranks that share it the first writes.
 
         Args:
             path: the checkpoint file.
@@ -144,14 +146,18 @@ class Run:
             "versions": self.versions,
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
         }
-        write_document(path, "run", content)
+        ranks = self.rigidity.ranks
+        with ranks.agreed():
+            if ranks.first:
+                write_document(path, "run", content)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Run:
+    def from_file(cls, path: str | Path, ranks: Ranks | None = None) -> Run:
         """Read what :meth:`save` wrote.
 
         Args:
             path: the checkpoint file.
+            ranks: processes that share the work of predicting.
 
         Returns:
             The run.
@@ -161,7 +167,7 @@ class Run:
         return cls(
             load_descriptor(content["descriptor"]),
             CompositionBaseline(**content["baseline"]),
-            Rigidity.from_state(content["rigidity"]),
+            Rigidity.from_state(content["rigidity"], ranks),
             Stationarity(**content["stationarity"]),
             content["metrics"],
             content["versions"],
@@ -169,11 +175,13 @@ class Run:
         )
 
 
-def load(run: str | Path) -> Run:
+def load(run: str | Path, ranks: Ranks | None = None) -> Run:
     """Open a finished training.
 
     Args:
         run: folder that ``torchlpr fit`` wrote, or the checkpoint file in it.
+        ranks: processes that share the work of predicting: all open the run, predict the same
+            structures, and get the whole prediction. None works alone.
 
     Returns:
         The run, ready to predict.
@@ -181,7 +189,7 @@ def load(run: str | Path) -> Run:
     Raises:
         InputError: if there is no such run, it is unfinished, or its file cannot be read.
     """
-    return Run.from_file(checkpoint_of(run))
+    return Run.from_file(checkpoint_of(run), ranks)
 
 
 def checkpoint_of(run: str | Path) -> Path:

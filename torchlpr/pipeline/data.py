@@ -8,11 +8,13 @@ from pathlib import Path
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from torchlpr.descriptors.shared import describe_shared
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.state import Descriptor
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
 from torchlpr.pipeline.config import DataConfig, DescriptorConfig
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read, require_energies
 from torchlpr.structures.species import normalise_types
@@ -59,17 +61,30 @@ def read_parts(config: DataConfig) -> Parts:
     return Parts(**parts)
 
 
-def describe(parts: Parts, config: DescriptorConfig) -> tuple[Descriptor, dict[str, AtomBatch]]:
+def describe(
+    parts: Parts, config: DescriptorConfig, ranks: Ranks = ALONE
+) -> tuple[Descriptor, dict[str, AtomBatch]]:
     """Features of every part that is not empty.
 
     Args:
         parts: the structures.
         config: the descriptor's settings; its types default to those of the training part, on
             which symmetry functions are scaled.
+        ranks: processes that each compute the features of some structures.
 
     Returns:
         The descriptor, and batches by the names train, validation and test.
     """
+    with ranks.agreed():
+        descriptor = _described(parts, config)
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return descriptor, {
+        name: describe_shared(descriptor, part, ranks) for name, part in named.items() if part
+    }
+
+
+def _described(parts: Parts, config: DescriptorConfig) -> Descriptor:
+    """The descriptor, after a look at the structures."""
     descriptor = _descriptor(config, config.types or _symbols(parts.train))
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     for name, structures in named.items():
@@ -77,7 +92,7 @@ def describe(parts: Parts, config: DescriptorConfig) -> tuple[Descriptor, dict[s
             validate(structures, f"the {name} set", types=descriptor.types)
     if isinstance(descriptor, SymmetryFunctions) and config.scaling != "none":
         descriptor = descriptor.scaled(parts.train, config.scaling)
-    return descriptor, {name: descriptor(part) for name, part in named.items() if part}
+    return descriptor
 
 
 def _descriptor(config: DescriptorConfig, types: list[str]) -> Descriptor:

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from torchlpr.objective import Objective
 from torchlpr.pipeline.config import FitConfig, ModelConfig, TrainingConfig
 from torchlpr.pipeline.data import describe, read_parts
 from torchlpr.pipeline.figures import fit_figures
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import AdamSettings, FitResult, LMSettings, energy_rmse, fit
@@ -42,7 +43,7 @@ CONFIG = "config.yaml"
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.")  # the names of torchlpr.files.atomic_path
 
 
-def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
+def fit_run(config: FitConfig, out: str | Path, progress: bool = True, ranks: Ranks = ALONE) -> Run:
     """Train a model and keep everything that new structures need in one folder.
 
     A killed call goes on where it was when it is repeated with the same settings.
@@ -51,28 +52,38 @@ def fit_run(config: FitConfig, out: str | Path, progress: bool = True) -> Run:
         config: all settings.
         out: folder of the run: config.yaml, checkpoint.pt, summary.json, logs and figures.
         progress: whether to show bars.
+        ranks: processes that share features, Adam's steps and the rigidity; the first does the
+            rest, and writes. They see the same files.
 
     Returns:
         The run.
     """
-    with _claimed(Path(out), asdict(config)) as folder:
-        if (folder / CHECKPOINT).exists():
-            return load(folder)
-        return _fit_into(folder, config, progress)
+    with ExitStack() as stack:
+        folder = Path(out)
+        with ranks.agreed():
+            if ranks.first:
+                stack.enter_context(_claimed(folder, asdict(config)))
+        if ranks.by_first((folder / CHECKPOINT).exists):
+            with ranks.agreed():
+                return load(folder, ranks)
+        return _fit_into(folder, config, progress and ranks.first, ranks)
 
 
-def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
+def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> Run:
     clock = _Clock()
-    parts = read_parts(config.data)
+    with ranks.agreed():
+        parts = read_parts(config.data)
     clock.lap("read")
-    descriptor, batches = describe(parts, config.descriptor)
+    descriptor, batches = describe(parts, config.descriptor, ranks)
     clock.lap("features")
-    baseline = CompositionBaseline.fit(batches["train"], descriptor.types)
+    baseline = ranks.by_first(lambda: CompositionBaseline.fit(batches["train"], descriptor.types))
     batches = {name: baseline.subtract(batch) for name, batch in batches.items()}
-    model = build_model(config.model, batches["train"], descriptor.types, config.training.float32)
-    result, objective, search = _minimise(config, model, batches, folder / "training", progress)
+    sizes = descriptor.types, config.training.float32
+    model = ranks.by_first(lambda: build_model(config.model, batches["train"], *sizes))
+    trained = _minimise(config, model, batches, folder / "training", progress, ranks)
+    result, objective, search = trained
     clock.lap("training")
-    rigidity = Rigidity(model, batches["train"], objective)
+    rigidity = Rigidity(model, batches["train"], objective, ranks=ranks)
     last = batches.get("test", batches["train"])
     lpr = rigidity.local(last)
     clock.lap("rigidity")
@@ -88,14 +99,18 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool) -> Run:
         "seconds": clock.laps,
     }
     run = Run(descriptor, baseline, rigidity, result.stationarity, metrics)
-    fit_figures(folder, run, batches, result, search)
+    with ranks.agreed():
+        if ranks.first:
+            fit_figures(folder, run, batches, result, search)
     summary = metrics | {
         "stationarity": result.stationarity.as_dict(),
         "verdict": result.stationarity.sentence(),
         "grid_search": None if search is None else _search_table(search),
         "versions": run.versions,
     }
-    write_json(folder / "summary.json", summary)
+    with ranks.agreed():
+        if ranks.first:
+            write_json(folder / "summary.json", summary)
     run.save(folder / CHECKPOINT)  # last: its presence says that the run is complete
     return run
 
@@ -138,11 +153,13 @@ def _minimise(
     batches: dict[str, AtomBatch],
     folder: Path,
     progress: bool,
+    ranks: Ranks,
 ) -> tuple[FitResult, Objective, GridSearch | None]:
     mu = config.objective.mu
     start = 1.0 if mu == "auto" else float(mu)
-    objective = Objective(start, config.objective.energy_weight, config.objective.per_atom)
-    options = _fit_options(config.training) | {"progress": progress}
+    with ranks.agreed():
+        objective = Objective(start, config.objective.energy_weight, config.objective.per_atom)
+    options = _fit_options(config.training) | {"progress": progress, "ranks": ranks}
     if mu != "auto":
         valid = batches.get("validation")
         result = fit(model, batches["train"], objective, validation=valid, out=folder, **options)

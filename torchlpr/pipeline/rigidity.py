@@ -17,6 +17,7 @@ from torchlpr.analysis.statistics import format_table, lpr_by_class
 from torchlpr.errors import InputError
 from torchlpr.export import Prediction, load
 from torchlpr.extras import require
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.io import read, write
 from torchlpr.structures.validation import validate
 
@@ -112,6 +113,7 @@ def rigidity_run(
     chemiscope: str | Path | None = None,
     plot: str | Path | None = None,
     energy_key: str = "energy",
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Rigidity of every atom in a file.
 
@@ -123,35 +125,47 @@ def rigidity_run(
         chemiscope: chemiscope file to write as well.
         plot: figure to write as well: map and histogram of LPR.
         energy_key: name of the total energy in the file.
+        ranks: processes that share the work; the first of them writes.
 
     Returns:
         The report.
     """
-    check_output(chemiscope, "chemiscope", (".json", ".json.gz"))
-    check_output(plot, "matplotlib", (".png", ".pdf", ".svg"))
-    opened = load(run)
-    frames = read(structures, energy_key)
-    validate(frames, str(structures), types=opened.descriptor.types)
+    with ranks.agreed():
+        check_output(chemiscope, "chemiscope", (".json", ".json.gz"))
+        check_output(plot, "matplotlib", (".png", ".pdf", ".svg"))
+        opened = load(run, ranks)
+        frames = read(structures, energy_key)
+        validate(frames, str(structures), types=opened.descriptor.types)
     prediction = opened.predict(frames)
     report = Report(frames, prediction, opened.stationarity.sentence())
-    write(out, frames, **prediction.per_atom())
+    with ranks.agreed():
+        if ranks.first:
+            write(out, frames, **prediction.per_atom())
+            _draw(report, opened.descriptor.cutoff, chemiscope, plot)
+    return report
+
+
+def _draw(
+    report: Report, cutoff: float, chemiscope: str | Path | None, plot: str | Path | None
+) -> None:
+    """Write the chemiscope file and the figure, where they are asked for."""
     if chemiscope is None and plot is None:
-        return report
+        return
+    prediction = report.prediction
     coordinates, explained = principal_components(prediction.batch.features)
     if chemiscope is not None:
         write_chemiscope(
             chemiscope,
-            frames,
+            report.structures,
             prediction.per_atom(),
             map_coordinates=coordinates,
-            cutoff=opened.descriptor.cutoff,
+            cutoff=cutoff,
         )
     if plot is not None:
         fig, axes = figure(1, 2)
         map_by_lpr(axes[0, 0], coordinates, prediction.lpr, explained=explained)
         lpr_histogram(axes[0, 1], prediction.lpr, report.species())
         save_figure(fig, plot)
-    return report
 
 
 def check_output(path: str | Path | None, package: str, endings: tuple[str, ...]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from torchlpr.curvature import Bounds, QuadraticForm
@@ -30,14 +28,6 @@ class Evaluation(NamedTuple):
     def of(cls, forms: QuadraticForm) -> Evaluation:
         """From g^T H^-1 g and its regulariser's part."""
         return cls(1.0 / forms.value, forms.regulariser / forms.value)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Evaluation]) -> Evaluation:
-        """Several chunks, atoms in the last dimension."""
-        return cls(
-            torch.cat([part.rigidity for part in parts], dim=-1),
-            torch.cat([part.mu_fraction for part in parts], dim=-1),
-        )
 
 
 class Interval(NamedTuple):

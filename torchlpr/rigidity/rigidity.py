@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,16 +17,12 @@ from torchlpr.curvature import (
     MatrixFreeSettings,
     ModelRows,
     RowSpace,
-    accumulate,
-    accumulate_batch,
     build_matrix_free,
     check_parameters,
-    choose_shape,
     distinct_environments,
     energy_rows,
     feature_span_of_rows,
     gradient_chunks,
-    load_factor,
     parameter_subset,
     structure_chunks,
     structure_gradients,
@@ -35,15 +31,24 @@ from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.free_memory import memory_limit as available
 from torchlpr.curvature.gauss_newton import Shape, check_shape
 from torchlpr.curvature.gradients import CHUNK_BYTES
-from torchlpr.curvature.memory import ShapeName, check_change, fitting_chunk, gradient_copies
+from torchlpr.curvature.memory import check_change, fitting_chunk, gradient_copies
+from torchlpr.curvature.shared_build import (
+    accumulate_shared,
+    build_shared,
+    choose_shared_shape,
+    shared_limit,
+)
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
+from torchlpr.rigidity.sharing import collect_shared, evaluate_shared, load_shared
 from torchlpr.serialization import read_document, write_document
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
 __all__ = ["Rigidity"]
 
@@ -70,8 +75,9 @@ class Rigidity:
         objective: the loss the model was trained with.
         shape: the algorithm. "row" and "parameter" are exact, see
             :func:`torchlpr.curvature.build`; "matrix-free" stores no rows, and gives numbers to a
-            tolerance and certified intervals; "auto" takes the cheaper exact one that fits into
-            memory, and matrix-free where neither does.
+            tolerance and certified intervals; "column" is row space with the columns of the rows
+            shared among ranks; "auto" takes the cheaper exact one that fits into memory, and
+            matrix-free where none does.
         parameters: the weights that count, the others being frozen: "all", "last-layer",
             "species:Si", a pattern for names of parameters, or a list of these; see
             :func:`torchlpr.curvature.parameter_subset`.
@@ -82,6 +88,9 @@ class Rigidity:
             atoms of a network in the span of the training features; the bound is computed. A
             larger one truncates more. Atoms whose features agree to rounding are evaluated once.
             Zero does neither.
+        ranks: processes that share the work, see :func:`torchlpr.ranks.current_ranks`: each makes
+            this object with the same arguments and calls its methods with the same batches, does
+            its part, and gets the whole result. None works alone, whatever processes there are.
 
     Attributes:
         subset: the weights that gradients and rows are taken by.
@@ -98,18 +107,20 @@ class Rigidity:
         matrix_free: MatrixFreeSettings | None = None,
         memory_limit: int | None = None,
         tolerance: float = 1e-10,
+        ranks: Ranks | None = None,
     ) -> None:
         check_shape(shape)
         if not 0 <= tolerance < 1:
             raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
-        self._keep(copy.deepcopy(model).eval(), objective, parameters, memory_limit, tolerance)
+        kept = objective, parameters, memory_limit, tolerance, ranks
+        self._keep(copy.deepcopy(model).eval(), *kept)
         if memory_limit is None and matrix_free is not None:
             memory_limit = matrix_free.memory_limit
-        limit = available(memory_limit, train_batch.features.device)
+        limit = shared_limit(memory_limit, train_batch.features.device, self.ranks)
         why = "as asked"
         if shape == "auto":
             sizes = train_batch.n_structures, len(self.subset)
-            shape, why = choose_shape(*sizes, memory_limit=limit)
+            shape, why = choose_shared_shape(*sizes, self.ranks, limit)
         factor: Factor
         if shape == "matrix-free":
             settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
@@ -117,11 +128,8 @@ class Rigidity:
             products = ModelRows(self.model, train_batch, scale, self.subset)
             factor = build_matrix_free(products, objective.mu, settings)
         else:
-            exact: ShapeName = "row" if shape == "row" else "parameter"
-            rows = accumulate_batch(
-                self.model, train_batch, objective, exact, limit, subset=self.subset
-            )
-            factor = rows.factor(objective.mu)
+            data = train_batch, objective
+            factor = build_shared(self.model, *data, shape, self.ranks, limit, self.subset)
         self._set(factor, why)
 
     def _keep(
@@ -131,9 +139,10 @@ class Rigidity:
         parameters: str | Sequence[str] = "all",
         memory_limit: int | None = None,
         tolerance: float = 1e-10,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
-        self.tolerance = tolerance
+        self.tolerance, self.ranks = tolerance, ranks or ALONE
         self._span: FeatureSpan | None = None
         self._span_sought = False
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
@@ -151,6 +160,7 @@ class Rigidity:
         shape: Literal["row", "parameter"] = "parameter",
         checkpoint: str | Path | None = None,
         memory_limit: int | None = None,
+        ranks: Ranks | None = None,
     ) -> Rigidity:
         """Rigidity of a training set that comes in batches, one at a time in memory.
 
@@ -161,13 +171,17 @@ class Rigidity:
             shape: "parameter", or "row" where the structures are fewer than the weights.
             checkpoint: file from which a killed call goes on, to the same last bit.
             memory_limit: bytes, by default three quarters of what is free.
+            ranks: processes that share the work; here each brings batches of its own, possibly
+                none, that are a part of the training set.
 
         Returns:
             The rigidity.
         """
         new = cls.__new__(cls)
-        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit)
-        rows = accumulate(new.model, batches, objective, shape, checkpoint, memory_limit)
+        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit, ranks=ranks)
+        rows = accumulate_shared(
+            new.model, batches, objective, shape, new.ranks, checkpoint, memory_limit
+        )
         new._set(rows.factor(objective.mu), "as asked")
         return new
 
@@ -212,7 +226,8 @@ class Rigidity:
         check_change(self.factor, batch.n_structures, self.memory_limit, device)
         new = type(self).__new__(type(self))
         factor = change(energy_rows(self.model, batch, self.objective, subset=self.subset))
-        new._keep(self.model, self.objective, self.parameters, self.memory_limit, self.tolerance)
+        kept = self.parameters, self.memory_limit, self.tolerance, self.ranks
+        new._keep(self.model, self.objective, *kept)
         new._set(factor, f"changed from {self.factor.n_rows} rows to {factor.n_rows}")
         return new
 
@@ -230,18 +245,15 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
         """
-        size = self._chunk(batch, sweep=True)
         shared = Sweep(self._updatable(), mus)
-        parts = [
-            Evaluation.of(
+
+        def evaluate(gradients: Tensor) -> Evaluation:
+            return Evaluation.of(
                 checked_forms(shared.quadratic_forms(check_finite("gradient", gradients)))
             )
-            for _, gradients in gradient_chunks(self.model, batch, size, self.subset)
-        ]
-        return Evaluation(
-            torch.cat([part.rigidity for part in parts], dim=1),
-            torch.cat([part.mu_fraction for part in parts], dim=1),
-        )
+
+        chunks = self._atom_chunks(batch, sweep=True)
+        return Evaluation(*evaluate_shared(evaluate, chunks, self.factor, self.ranks))
 
     def atoms(self, batch: AtomBatch) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -252,8 +264,7 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        size = self._chunk(batch)
-        same = distinct_environments(batch.features, batch.types) if self.tolerance > 0 else None
+        same = self._same_environments(batch)
         if same is not None:
             first, owner = same
             alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
@@ -261,13 +272,13 @@ class Rigidity:
             return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
         span = self._feature_span(batch)
         if span is None:
-            chunks = gradient_chunks(self.model, batch, size, self.subset)
-            return Evaluation.joined([self._evaluate(gradients) for _, gradients in chunks])
+            chunks = self._atom_chunks(batch)
+            return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
         check_parameters(self.model, batch.features)
-        parts = zip(batch.features.split(size), batch.types.split(size), strict=True)
-        return Evaluation.joined([
-            Evaluation.of(checked_forms(span.quadratic_form(x, types))) for x, types in parts
-        ])
+        mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
+        parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
+        forms = (Evaluation.of(checked_forms(span.quadratic_form(*part))) for part in parts)
+        return Evaluation(*collect_shared(forms, self.ranks))
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -281,9 +292,8 @@ class Rigidity:
         Returns:
             Ends of rigidities in 1/eV^2 and of mu-fractions, shape (atoms,) each, float64.
         """
-        chunks = gradient_chunks(self.model, batch, self._chunk(batch), self.subset)
-        parts = [self._interval(gradients) for _, gradients in chunks]
-        return Interval(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+        chunks = self._atom_chunks(batch)
+        return Interval(*evaluate_shared(self._interval, chunks, self.factor, self.ranks))
 
     def structures(self, batch: AtomBatch) -> Evaluation:
         """Rigidity and mu-fraction of every structure's energy per atom.
@@ -297,13 +307,8 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
-        mean = 1.0 / batch.counts.to(torch.float64)
-        size = self._chunk(batch)
-        parts = structure_chunks(batch, self.factor.n_parameters, size)
-        return Evaluation.joined([
-            self._evaluate(structure_gradients(self.model, part, mean[where], size, self.subset))
-            for where, part in parts
-        ])
+        chunks = self._structure_chunks(batch)
+        return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -325,22 +330,26 @@ class Rigidity:
         Args:
             path: the file; written whole or not at all.
         """
-        write_document(path, "rigidity", self.state())
+        state = self.state()
+        with self.ranks.agreed():
+            if self.ranks.first:
+                write_document(path, "rigidity", state)
 
     @classmethod
-    def load(cls, path: str | Path) -> Rigidity:
+    def load(cls, path: str | Path, ranks: Ranks | None = None) -> Rigidity:
         """Read what :meth:`save` wrote; no training data are needed.
 
         Args:
             path: the file.
+            ranks: processes that share the work of evaluating.
 
         Returns:
             The rigidity, ready to evaluate.
         """
-        return cls.from_state(read_document(path, "rigidity"))
+        return cls.from_state(read_document(path, "rigidity"), ranks)
 
     def state(self) -> dict[str, object]:
-        """Everything as plain tensors and settings."""
+        """Everything as plain tensors and settings; of ranks the first has it whole."""
         return {
             "model": model_state(self.model),
             "objective": self.objective.as_dict(),
@@ -351,11 +360,12 @@ class Rigidity:
         }
 
     @classmethod
-    def from_state(cls, state: dict) -> Rigidity:  # type: ignore[type-arg]
+    def from_state(cls, state: dict, ranks: Ranks | None = None) -> Rigidity:  # type: ignore[type-arg]
         """Rebuild from :meth:`state`.
 
         Args:
             state: as saved.
+            ranks: processes that share the work of evaluating; all have the state.
 
         Returns:
             The rigidity.
@@ -363,13 +373,25 @@ class Rigidity:
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
         model, parameters = load_model(state["model"]), state.get("parameters", "all")
-        new._keep(model, objective, parameters, tolerance=state.get("tolerance", 1e-10))
-        new.factor = load_factor(state["factor"], new.model, new.subset)
+        tolerance = state.get("tolerance", 1e-10)
+        new._keep(model, objective, parameters, tolerance=tolerance, ranks=ranks)
+        new.factor = load_shared(state["factor"], new.model, new.subset, new.ranks)
         new.reason = state["reason"]
         return new
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         return Evaluation.of(quadratic_forms(self.factor, gradients))
+
+    def _same_environments(self, batch: AtomBatch) -> tuple[Tensor, Tensor] | None:
+        """Which atoms to evaluate once, and for whom; on all ranks as the first one judges."""
+        if not self.tolerance > 0:
+            return None
+        where = batch.features, batch.types
+        same = self.ranks.by_first(lambda: distinct_environments(*where))
+        if same is None:
+            return None
+        device = batch.features.device
+        return same[0].to(device), same[1].to(device)
 
     def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
         """The span of the training features, where there are atoms enough to pay for it."""
@@ -378,6 +400,8 @@ class Rigidity:
         if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
             rows = self.factor.rows
             room = available(self.memory_limit, rows.device)
+            if self.memory_limit is None:
+                room //= self.ranks.neighbours
             if self.memory_limit is not None:  # the limit counts the factor itself
                 room -= 8 * (rows.numel() + 2 * len(rows) ** 2)
             if 2 * 8 * rows.numel() + 4 * CHUNK_BYTES <= room:
@@ -390,6 +414,20 @@ class Rigidity:
             value, fraction = self._evaluate(gradients)
             return Interval(value, value, fraction, fraction)
         return Interval.of(self.factor.bounds(check_finite("gradient", gradients)))
+
+    def _atom_chunks(self, batch: AtomBatch, sweep: bool = False) -> Iterator[Tensor]:
+        """Gradients of this rank's atomic energies."""
+        mine = share_of_atoms(batch, self.ranks)
+        size = self._chunk(mine, sweep)
+        for _, gradients in gradient_chunks(self.model, mine, size, self.subset):
+            yield gradients
+
+    def _structure_chunks(self, batch: AtomBatch) -> Iterator[Tensor]:
+        """Gradients of the mean atomic energy of this rank's structures."""
+        mine = share_of_structures(batch, self.ranks)
+        mean, size = 1.0 / mine.counts.to(torch.float64), self._chunk(mine)
+        for where, part in structure_chunks(mine, self.factor.n_parameters, size):
+            yield structure_gradients(self.model, part, mean[where], size, self.subset)
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from torchlpr.errors import InputError
+from torchlpr.ranks import shares
 from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["EpochSampler", "StructureDataModule"]
@@ -18,8 +19,11 @@ __all__ = ["EpochSampler", "StructureDataModule"]
 Indices = list[int] | None
 
 
-class EpochSampler(Sampler[Indices]):
+class EpochSampler(DistributedSampler[Indices]):
     """Structure indices of each mini-batch, in an order set by the seed and the epoch alone.
+
+    Of several processes each gets its part of every mini-batch, without padding: it may be empty.
+    It is a ``DistributedSampler`` so that Lightning, which pads, does not put its own in its place.
 
     Lightning calls :meth:`set_epoch` before every epoch, so that no state of a random generator
     has to be saved for a resumed training to see the batches of an uninterrupted one.
@@ -29,14 +33,24 @@ class EpochSampler(Sampler[Indices]):
         batch_size: structures in a batch, the last one may have fewer; None is one batch of all.
         seed: seed of the shuffle, None keeps the structures in order.
         epoch: number of the epoch.
+        rank: number of this process.
+        size: number of processes.
     """
 
-    def __init__(self, n_structures: int, batch_size: int | None, seed: int | None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        n_structures: int,
+        batch_size: int | None,
+        seed: int | None,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
+        # what the base class would sample is not used, and it would look for processes itself
         self.n_structures = n_structures
         self.batch_size = batch_size
-        self.seed = seed
+        self.seed = seed  # type: ignore[assignment]
         self.epoch = 0
+        self.rank, self.size = rank, size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the shuffle of an epoch.
@@ -58,7 +72,7 @@ class EpochSampler(Sampler[Indices]):
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         for start in range(0, self.n_structures, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+            yield order[start : start + self.batch_size][self.rank :: self.size].tolist()
 
 
 class _Structures(Dataset[AtomBatch]):
@@ -81,8 +95,8 @@ class StructureDataModule(LightningDataModule):
     the full batch is the same object in every epoch, moved to another device at most once.
 
     Batches keep their own dtype: leave ``precision`` of the Trainer at its default and make the
-    model as precise as the features. Mini-batches are for one process; several would have to
-    share them out without padding.
+    model as precise as the features. Several processes share every batch without padding: a full
+    batch is the structures of this process, about as many atoms as on every other one.
 
     Args:
         train: structures to train on, with energies.
@@ -113,18 +127,19 @@ class StructureDataModule(LightningDataModule):
         self.validation = validation
         self.batch_size = batch_size
         self.seed = seed
+        self.rank, self.size = 0, 1
+        self._mine = {"train": train, "validation": validation}
         self._moved: dict[int, AtomBatch] = {}
         self._limit: float | None = None
 
     def setup(self, stage: str) -> None:
-        """Look at the Trainer: refuse one that changes or repeats batches; called by Lightning.
+        """Look at the Trainer: refuse one that changes batches; called by Lightning.
 
         Args:
             stage: what is about to run, not used.
 
         Raises:
-            InputError: if the Trainer converts batches to its own precision, or trains on
-                mini-batches in several processes.
+            InputError: if the Trainer converts batches to its own precision.
         """
         if self.trainer is None:
             return
@@ -134,11 +149,10 @@ class StructureDataModule(LightningDataModule):
                 f"the Trainer's precision={precision!r} would convert the batches; leave it at "
                 "its default and give model and features the same dtype"
             )
-        if self.batch_size is not None and self.trainer.world_size > 1:
-            raise InputError(
-                f"mini-batches of {self.batch_size} are for one process, not "
-                f"{self.trainer.world_size}; train with devices=1 or batch_size=None"
-            )
+        self.rank, self.size = self.trainer.global_rank, self.trainer.world_size
+        self._mine = {"train": self.train, "validation": self.validation}
+        if self.size > 1 and self.batch_size is None:
+            self._mine = {name: self._share(batch) for name, batch in self._mine.items()}
         if self.validation is None:
             # Lightning's own switch for no validation; it warns of an empty list of loaders
             self._limit = self.trainer.limit_val_batches
@@ -159,7 +173,7 @@ class StructureDataModule(LightningDataModule):
         Returns:
             A loader of one full batch or of mini-batches.
         """
-        return _loader(self.train, self.batch_size, self.seed)
+        return self._loader("train", self.seed)
 
     def val_dataloader(self) -> DataLoader[AtomBatch] | list[DataLoader[AtomBatch]]:
         """Batches to validate on, always in the same order.
@@ -167,7 +181,7 @@ class StructureDataModule(LightningDataModule):
         Returns:
             A loader as for training, or an empty list if there is nothing to validate on.
         """
-        return [] if self.validation is None else _loader(self.validation, self.batch_size, None)
+        return [] if self.validation is None else self._loader("validation", None)
 
     def transfer_batch_to_device(
         self, batch: AtomBatch, device: torch.device, dataloader_idx: int
@@ -185,22 +199,31 @@ class StructureDataModule(LightningDataModule):
         """
         if batch.features.device == device:
             return batch
-        if batch is not self.train and batch is not self.validation:
+        if all(batch is not resident for resident in self._mine.values()):
             return batch.to(device)
         moved = self._moved.get(id(batch))
         if moved is None or moved.features.device != device:
             moved = self._moved[id(batch)] = batch.to(device)
         return moved
 
+    def _share(self, batch: AtomBatch | None) -> AtomBatch | None:
+        """This process's structures of a full batch."""
+        if batch is None:
+            return None
+        mine = shares(batch.counts, self.size)[self.rank]
+        return batch.select(torch.arange(mine.start, mine.stop))
 
-def _loader(batch: AtomBatch, batch_size: int | None, seed: int | None) -> DataLoader[AtomBatch]:
-    """A loader in this process that hands over what the dataset returns, untouched."""
-    return DataLoader(
-        _Structures(batch),
-        batch_size=None,
-        sampler=EpochSampler(batch.n_structures, batch_size, seed),
-        collate_fn=_untouched,
-    )
+    def _loader(self, name: str, seed: int | None) -> DataLoader[AtomBatch]:
+        """A loader in this process that hands over what the dataset returns, untouched."""
+        batch = self._mine[name]
+        assert batch is not None
+        place = self.rank, self.size
+        return DataLoader(
+            _Structures(batch),
+            batch_size=None,
+            sampler=EpochSampler(batch.n_structures, self.batch_size, seed, *place),
+            collate_fn=_untouched,
+        )
 
 
 def _untouched(batch: Any) -> Any:

@@ -83,7 +83,8 @@ class TrainingLog(L.Callback):
 class ResumableCheckpoint(Checkpoint):
     """Save the whole training state every few seconds, at the end of an epoch.
 
-    As a ``Checkpoint`` Lightning calls it last, after the learning rate was stepped.
+    As a ``Checkpoint`` Lightning calls it last, after the learning rate was stepped. Of several
+    processes the first looks at the clock and writes.
 
     Args:
         path: checkpoint file, always whole.
@@ -106,14 +107,20 @@ class ResumableCheckpoint(Checkpoint):
             trainer: the running trainer.
             pl_module: the module in training.
         """
-        if time.monotonic() - self._last < self.seconds:
+        due = trainer.global_rank == 0 and time.monotonic() - self._last >= self.seconds
+        if trainer.world_size > 1:
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if not due:
             return
         # the loss of these weights is known in the next epoch only: keep the last good ones
         squares = sum(float(p.detach().square().sum()) for p in pl_module.parameters())
         if not math.isfinite(squares):
             return
-        with atomic_path(self.path) as temporary:
-            trainer.save_checkpoint(temporary)
+        if trainer.global_rank == 0:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)
         self.training_log.write()
         self._last = time.monotonic()
 

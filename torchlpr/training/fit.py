@@ -17,8 +17,10 @@ from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import fit_linear
+from torchlpr.training.environment import trained_by_first
 from torchlpr.training.network import AdamSettings, train_network
 from torchlpr.training.second_order import train_second_order
 from torchlpr.training.second_order_state import LMSettings
@@ -73,6 +75,7 @@ def fit(
     out: str | Path | None = None,
     progress: bool = True,
     callbacks: Sequence[L.Callback] = (),
+    ranks: Ranks = ALONE,
     **adam: float | int | None,
 ) -> FitResult:
     """Bring a model to the minimum of its regularised loss, in place.
@@ -93,6 +96,9 @@ def fit(
         out: folder for logs and the checkpoints that a killed training resumes from.
         progress: whether to show bars.
         callbacks: further Lightning callbacks for Adam.
+        ranks: processes that each make this call with the same arguments. Adam's steps are shared
+            by all; closed forms, Levenberg-Marquardt and the stationarity are the work of the
+            first, for which the others wait. All end with the same weights and result.
         **adam: single settings of Adam in place of ``settings``: epochs, lr, factor, patience,
             cooldown, batch_size, seed.
 
@@ -100,21 +106,27 @@ def fit(
         What was reached, and how close to a minimum that is.
     """
     start = time.perf_counter()
-    used = _choose(model, batch, optimizer, settings is not None or bool(adam))
+    with ranks.agreed():
+        used = _choose(model, batch, optimizer, settings is not None or bool(adam))
+        chosen = _override(settings or AdamSettings(), adam)
     batch = batch.to(dtype=next(model.parameters()).dtype)
     epochs, steps = list[tuple[float, ...]](), list[tuple[float, ...]]()
-    if used == "closed-form" and isinstance(model, LinearInParameters):
-        fit_linear(model, batch, objective)
     if used.startswith("adam"):
-        chosen = _override(settings or AdamSettings(), adam)
         valid = validation and validation.to(dtype=batch.features.dtype)
-        epochs = train_network(model, batch, objective, chosen, valid, out, progress, callbacks)
-    if used.endswith("lm"):
-        steps = train_second_order(model, batch, objective, lm_settings, out, progress)
-    reached = stationarity(model, batch, objective)
-    seconds = time.perf_counter() - start
-    rmse = energy_rmse(model, batch)
-    return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps)
+        data = batch, objective, chosen, valid
+        epochs = train_network(model, *data, out, progress, callbacks, ranks)
+
+    def finish() -> FitResult:
+        if used == "closed-form" and isinstance(model, LinearInParameters):
+            fit_linear(model, batch, objective)
+        if used.endswith("lm"):
+            steps.extend(train_second_order(model, batch, objective, lm_settings, out, progress))
+        reached = stationarity(model, batch, objective)
+        seconds = time.perf_counter() - start
+        rmse = energy_rmse(model, batch)
+        return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps)
+
+    return trained_by_first(model, finish, ranks)
 
 
 def _choose(model: nn.Module, batch: AtomBatch, optimizer: str, adam_is_meant: bool) -> str:

@@ -15,8 +15,10 @@ from torchlpr.curvature import structure_gradients
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import ridge_path
+from torchlpr.training.environment import trained_by_first
 from torchlpr.training.fit import FitResult, energy_errors, fit
 from torchlpr.training.second_order_state import LMSettings
 
@@ -84,6 +86,7 @@ def search_mu(
     out: str | Path | None = None,
     progress: bool = True,
     lm_settings: LMSettings | None = None,
+    ranks: Ranks = ALONE,
     **fit_options: object,
 ) -> GridSearch:
     """Fit at every mu and leave the model at the best one, in place.
@@ -103,6 +106,8 @@ def search_mu(
         out: folder in which each network's fit keeps its checkpoints.
         progress: whether to show bars.
         lm_settings: when Levenberg-Marquardt and Newton stop.
+        ranks: processes that each make this call with the same arguments, see
+            :func:`torchlpr.fit`.
         **fit_options: further options of :func:`torchlpr.fit`, for networks.
 
     Returns:
@@ -121,10 +126,12 @@ def search_mu(
         raise InputError("the grid of mu is empty; give at least one value")
     objectives = [replace(objective, mu=mu) for mu in grid]  # refuses what is no mu
     if isinstance(model, LinearInParameters):
-        return _search_path(model, train, validation, objective, grid, rule)
+        data = train, validation, objective, grid, rule
+        return trained_by_first(model, lambda: _search_path(model, *data), ranks)
     trials, fits = [], []
     thorough = lm_settings or LMSettings()
-    options: dict[str, Any] = {"validation": validation, "progress": progress, **fit_options}
+    options: dict[str, Any] = {"validation": validation, "progress": progress, "ranks": ranks}
+    options |= fit_options
     options["lm_settings"] = replace(thorough, newton_steps=0)
     for mu, tried in zip(grid, objectives, strict=True):
         trials.append(copy.deepcopy(model))
@@ -144,6 +151,7 @@ def search_mu(
             lm_settings=thorough,
             out=folder,
             progress=progress,
+            ranks=ranks,
         )
         result = replace(
             last,

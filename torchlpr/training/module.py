@@ -21,6 +21,9 @@ class PotentialModule(L.LightningModule):
     0.005, halved when the loss has not fallen for ``patience`` epochs. There is no weight
     decay in the optimiser: the L2 term is part of the objective, which the curvature shares.
 
+    Several processes minimise the same loss as one: DDP averages gradients, so that each of R
+    processes takes R times the data term of its own structures, and the L2 term once.
+
     Args:
         model: maps (features, types) to atomic energies.
         objective: the loss.
@@ -30,6 +33,8 @@ class PotentialModule(L.LightningModule):
         factor: factor of the learning rate at a plateau.
         patience: epochs without improvement before the rate falls.
         cooldown: epochs to wait after it fell.
+        batch_size: structures of a mini-batch in all processes together, None for all.
+        n_validation: structures of the whole validation set.
     """
 
     def __init__(
@@ -41,9 +46,12 @@ class PotentialModule(L.LightningModule):
         factor: float = 0.5,
         patience: int = 100,
         cooldown: int = 100,
+        batch_size: int | None = None,
+        n_validation: int = 0,
     ) -> None:
         super().__init__()
         self.model, self.objective, self.n_structures = model, objective, n_structures
+        self.batch_size, self.n_validation = batch_size, n_validation
         self.lr, self.factor, self.patience, self.cooldown = lr, factor, patience, cooldown
 
     def training_step(self, batch: AtomBatch, batch_idx: int) -> Tensor:
@@ -60,15 +68,14 @@ class PotentialModule(L.LightningModule):
             FloatingPointError: if the loss is not finite.
         """
         residuals = self._residuals(batch)
-        data = self.objective.data_loss(residuals) * (self.n_structures / len(residuals))
-        loss = data + self.objective.penalty(self.model.parameters())
-        if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"the loss is {float(loss.detach())} in epoch {self.current_epoch}; lower the "
-                f"learning rate (lr is {self.lr}) or look at the energies"
-            )
-        self._log("train/loss", loss.detach(), len(residuals))
-        self._log("train/mse", self._mse(residuals.detach()), len(residuals))
+        whole = self._batch_length(batch_idx, len(residuals), self.n_structures)
+        scale = self._processes * self.n_structures / whole
+        loss = self.objective.data_loss(residuals) * scale
+        loss = loss + self.objective.penalty(self.model.parameters())
+        if self._processes == 1:
+            self._check(loss.detach())
+        self._log("train/loss", loss.detach(), whole)
+        self._log("train/mse", self._mse(residuals.detach(), whole), whole)
         return loss
 
     def validation_step(self, batch: AtomBatch, batch_idx: int) -> None:
@@ -79,17 +86,41 @@ class PotentialModule(L.LightningModule):
             batch_idx: position in the epoch.
         """
         residuals = self._residuals(batch)
-        self._log("validation/mse", self._mse(residuals), len(residuals))
+        whole = self._batch_length(batch_idx, len(residuals), self.n_validation)
+        self._log("validation/mse", self._mse(residuals, whole), whole)
 
     def _residuals(self, batch: AtomBatch) -> Tensor:
         local = self.model(batch.features, batch.types)
         return self.objective.residuals(local, batch.structure, batch.counts, batch.labels())
 
-    def _mse(self, residuals: Tensor) -> Tensor:
-        return residuals.square().mean() / self.objective.energy_weight
+    @property
+    def _processes(self) -> int:
+        """Number of processes; one where there is no Trainer."""
+        return 1 if self._trainer is None else self.trainer.world_size
+
+    def _batch_length(self, batch_idx: int, mine: int, total: int) -> int:
+        """Structures of a batch in all processes together."""
+        if self._processes == 1:
+            return mine
+        if self.batch_size is None:
+            return total
+        return min(self.batch_size, total - batch_idx * self.batch_size)
+
+    def _check(self, loss: Tensor) -> None:
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"the loss is {float(loss)} in epoch {self.current_epoch}; lower the "
+                f"learning rate (lr is {self.lr}) or look at the energies"
+            )
+
+    def _mse(self, residuals: Tensor, whole: int) -> Tensor:
+        """What is to be averaged over processes, as Lightning does with unweighted values only."""
+        scale = self._processes / (whole * self.objective.energy_weight)
+        return residuals.square().sum() * scale
 
     def _log(self, name: str, value: Tensor, size: int) -> None:
-        self.log(name, value, on_step=False, on_epoch=True, batch_size=size)
+        several = self._processes > 1
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=size, sync_dist=several)
 
     def on_train_epoch_end(self) -> None:
         """Step the plateau scheduler on the training loss of the epoch.
@@ -99,7 +130,10 @@ class PotentialModule(L.LightningModule):
         """
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        scheduler.step(self.trainer.callback_metrics["train/loss"])
+        loss = self.trainer.callback_metrics["train/loss"]
+        if self._processes > 1:  # here all know it, and none is left waiting for another
+            self._check(loss)
+        scheduler.step(loss)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing: :meth:`on_train_epoch_end` has done it."""

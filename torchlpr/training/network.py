@@ -16,9 +16,11 @@ from torch import nn
 from torchlpr.errors import InputError
 from torchlpr.files import make_folder
 from torchlpr.objective import Objective
+from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.datamodule import StructureDataModule
 from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
+from torchlpr.training.environment import strategy_of
 from torchlpr.training.module import PotentialModule
 from torchlpr.training.resume import fingerprint
 
@@ -66,8 +68,12 @@ def train_network(
     out: str | Path | None = None,
     progress: bool = True,
     callbacks: Sequence[L.Callback] = (),
+    ranks: Ranks = ALONE,
 ) -> list[tuple[float, ...]]:
     """Train a model in place.
+
+    Several processes share every batch through Lightning's DDP strategy, and minimise the same
+    loss as one process.
 
     Args:
         model: maps (features, types) to atomic energies.
@@ -79,14 +85,19 @@ def train_network(
             from; None keeps everything in memory.
         progress: whether to show a bar.
         callbacks: further Lightning callbacks.
+        ranks: processes that share the work, each with the same model and whole batches; the
+            first writes.
 
     Returns:
         One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate.
     """
     settings = settings or AdamSettings()
-    folder = None if out is None else make_folder(out)
+    with ranks.agreed():
+        folder = None if out is None else make_folder(out)
+    strategy = strategy_of(ranks, batch.features.device)
     data = StructureDataModule(batch, validation, settings.batch_size, settings.seed)
-    log = TrainingLog(settings.epochs, folder and folder / "metrics.csv", progress)
+    table = folder / "metrics.csv" if folder and ranks.first else None
+    log = TrainingLog(settings.epochs, table, progress and ranks.first)
     module = PotentialModule(
         model,
         objective,
@@ -95,6 +106,8 @@ def train_network(
         settings.factor,
         settings.patience,
         settings.cooldown,
+        settings.batch_size,
+        0 if validation is None else validation.n_structures,
     )
     hooks: list[L.Callback] = [log, *callbacks]
     resume_from = None
@@ -102,12 +115,12 @@ def train_network(
         path = folder / CHECKPOINT
         mark = fingerprint(model, batch, objective, settings)
         hooks.append(ResumableCheckpoint(path, mark, log))
-        resume_from = path if path.exists() else None
+        resume_from = path if ranks.by_first(path.exists) else None
     with closing(log), _quiet_lightning():
         trainer = L.Trainer(
             max_epochs=settings.epochs,
             accelerator="gpu" if batch.features.is_cuda else "cpu",
-            devices=1,
+            **strategy,
             precision="32-true",  # Lightning's word for: leave the dtypes as they are
             callbacks=hooks,
             logger=False,

@@ -14,7 +14,7 @@ from torchlpr.cli.commands.fit import Fit
 from torchlpr.cli.commands.rigidity import RigidityOf
 from torchlpr.cli.commands.study import Study
 
-__all__ = ["COMMANDS", "Command"]
+__all__ = ["COMMANDS", "SHARED", "Command"]
 
 
 class Command(Protocol):
@@ -38,3 +38,5 @@ COMMANDS: dict[str, type[Command]] = {
     "study": Study,
     "bench": Bench,
 }
+
+SHARED = {"fit", "rigidity"}  # those that several processes can do together

@@ -7,6 +7,7 @@ import json
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from torchlpr.pipeline.config import FitConfig
+from torchlpr.ranks import current_ranks
 
 __all__ = ["Fit"]
 
@@ -15,6 +16,9 @@ class Fit:
     """Train a model on structures with energies and keep all that its rigidity needs.
 
     Example: torchlpr fit --data.train train.xyz --model.kind kernel --out run
+
+    Several processes share features, Adam's steps and the rigidity (other optimisers are the work
+    of the first): torchrun --nproc-per-node 4 -m torchlpr fit ...
     """
 
     @staticmethod
@@ -34,7 +38,12 @@ class Fit:
             name: settings[name]
             for name in ("data", "descriptor", "model", "objective", "training")
         }
-        run = fit_run(FitConfig(**parts), settings.out)
+        ranks = current_ranks()
+        with ranks.agreed():
+            config = FitConfig(**parts)
+        run = fit_run(config, settings.out, ranks=ranks)
+        if not ranks.first:
+            return
         if settings.json:
             print(json.dumps(run.metrics | {"stationarity": run.stationarity.as_dict()}))
             return

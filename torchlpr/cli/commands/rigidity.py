@@ -6,6 +6,8 @@ import json
 
 from jsonargparse import ArgumentParser, Namespace
 
+from torchlpr.ranks import current_ranks
+
 __all__ = ["RigidityOf"]
 
 
@@ -13,6 +15,8 @@ class RigidityOf:
     """Rigidity of every atom of some structures, from a run and without its training data.
 
     Example: torchlpr rigidity run new.xyz --out new_lpr.xyz --plot new_lpr.png
+
+    Several processes share the work: torchrun --nproc-per-node 4 -m torchlpr rigidity ...
     """
 
     @staticmethod
@@ -31,6 +35,7 @@ class RigidityOf:
         """Evaluate and print quartiles and the weakest atoms."""
         from torchlpr.pipeline.rigidity import rigidity_run
 
+        ranks = current_ranks()
         report = rigidity_run(
             settings.run,
             settings.structures,
@@ -38,5 +43,8 @@ class RigidityOf:
             settings.chemiscope,
             settings.plot,
             settings.energy_key,
+            ranks,
         )
+        if not ranks.first:
+            return
         print(json.dumps(report.as_dict()) if settings.json else report)
