@@ -8,10 +8,8 @@ from torchlpr.curvature.row_space import (
     MAX_REFINEMENTS,
     REFINE_LIMIT,
     RELATIVE_ERROR,
+    VALUE_ERROR,
 )
-
-# an error of alpha enters the value squared, but its parts linearly: those need more refinement
-VALUE_ERROR = 1e-11
 
 __all__ = ["NoForms", "RowForms", "TriangleForms", "TruncatedForms"]
 
