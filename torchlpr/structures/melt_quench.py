@@ -6,21 +6,12 @@ The set that comes with torchlpr is made by the three commands in ``data/README.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from pathlib import Path
 
-import ase.io
-from tqdm import tqdm
-
-from torchlpr.errors import InputError
-from torchlpr.structures.lammps_engine import load_lammps
 from torchlpr.structures.melt_quench_protocol import DEFECT_FREE, MeltQuenchProtocol
 from torchlpr.structures.melt_quench_trajectory import run_trajectory
+from torchlpr.structures.trajectory_files import run_trajectories
 
 __all__ = ["generate_amorphous_silicon", "main"]
 
@@ -57,69 +48,16 @@ def generate_amorphous_silicon(
         InputError: if a number is out of range or the folder holds another protocol or seed.
         MissingExtraError: if LAMMPS is not installed.
     """
-    for name, value, least in (
-        ("n_trajectories", n_trajectories, 1),
-        ("n_workers", n_workers, 1),
-        ("seed", seed, 0),
-        ("first", first, 0),
-    ):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, not {value}.")
-    load_lammps()
-    protocol = protocol or MeltQuenchProtocol()
-    folder = Path(out_dir)
-    _claim(folder, protocol, seed)
-    numbers = range(first, first + n_trajectories)
-    files = [folder / f"trajectory_{number:05d}.xyz" for number in numbers]
-    jobs = [(protocol, seed, n, f) for n, f in zip(numbers, files, strict=True) if not f.exists()]
-    bar = tqdm(total=len(files), initial=len(files) - len(jobs), disable=not progress)
-    with bar:
-        for _ in _finished(jobs, n_workers):
-            bar.update()
-    return files
-
-
-Job = tuple[MeltQuenchProtocol, int, int, Path]
-
-
-def _finished(jobs: Sequence[Job], n_workers: int) -> Iterator[None]:
-    """Runs the jobs and yields after each."""
-    if n_workers == 1:
-        for job in jobs:
-            _run_job(job)
-            yield
-        return
-    # Spawned, not forked: a forked copy of an initialised MPI is not usable.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
-        futures = [pool.submit(_run_job, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _run_job(job: Job) -> None:
-    """Runs one trajectory and writes its file in one step, whole or not at all."""
-    protocol, seed, number, file = job
-    frame = run_trajectory(protocol, seed, number)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    ase.io.write(partial, frame, format="extxyz")
-    partial.replace(file)
-
-
-def _claim(folder: Path, protocol: MeltQuenchProtocol, seed: int) -> None:
-    """Notes protocol and seed in the folder, or compares them with what is noted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "protocol.json"
-    mine = json.dumps({"seed": seed, **dataclasses.asdict(protocol)}, indent=1)
-    if not note.exists():
-        note.write_text(mine, encoding="utf-8")
-    elif note.read_text(encoding="utf-8") != mine:
-        raise InputError(f"{folder} holds another protocol or seed; choose another folder.")
+    return run_trajectories(
+        run_trajectory,
+        protocol or MeltQuenchProtocol(),
+        out_dir,
+        n_trajectories,
+        seed,
+        n_workers,
+        first,
+        progress,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from ase.units import _amu
 from numpy.typing import NDArray
 
 from torchlpr.structures.coordination import coordination_numbers
-from torchlpr.structures.lammps_engine import SiliconCell
+from torchlpr.structures.lammps_engine import PeriodicCell
 from torchlpr.structures.melt_quench_protocol import MeltQuenchProtocol, defect_class
 from torchlpr.structures.tersoff_energy import tersoff_site_energies
 
@@ -39,7 +39,7 @@ def run_trajectory(protocol: MeltQuenchProtocol, seed: int, trajectory: int) -> 
     density = float(random.uniform(*protocol.density_range))
     start = _diamond(protocol.cells, density)
     edge = float(start.cell.lengths()[0])
-    with SiliconCell(start.positions, edge, protocol.time_step_ps) as cell:
+    with PeriodicCell(start.positions, edge, protocol.time_step_ps) as cell:
         cell.draw_velocities(protocol.melt[0], _draw(random))
         _quench(cell, protocol)
         probes, positions = _search(cell, protocol, random, start)
@@ -66,7 +66,7 @@ def _draw(random: np.random.Generator) -> int:
     return int(random.integers(1, 10**8))
 
 
-def _quench(cell: SiliconCell, protocol: MeltQuenchProtocol) -> None:
+def _quench(cell: PeriodicCell, protocol: MeltQuenchProtocol) -> None:
     """Melts the crystal and takes the liquid to the annealing temperature."""
     hot, slow, cold = protocol.liquid[0], protocol.slow_below, protocol.anneal_temperature
     cell.run(protocol.melt[0], *protocol.melt)
@@ -77,7 +77,7 @@ def _quench(cell: SiliconCell, protocol: MeltQuenchProtocol) -> None:
 
 
 def _search(
-    cell: SiliconCell, protocol: MeltQuenchProtocol, random: np.random.Generator, like: ase.Atoms
+    cell: PeriodicCell, protocol: MeltQuenchProtocol, random: np.random.Generator, like: ase.Atoms
 ) -> tuple[int, Floats]:
     """Anneals until a frame of the wanted class is found: (probes used, positions)."""
     hot, cold = protocol.anneal_temperature, protocol.final_temperature
@@ -103,7 +103,7 @@ def _defects(like: ase.Atoms, positions: Floats, protocol: MeltQuenchProtocol) -
     return n_defects, defect_class(n_defects)
 
 
-def _label(frame: ase.Atoms, cell: SiliconCell) -> None:
+def _label(frame: ase.Atoms, cell: PeriodicCell) -> None:
     """Attaches energy, forces and both splits of the energy into atoms."""
     cell.set_state(frame.positions, np.zeros_like(frame.positions))
     energy, forces, halves = cell.evaluate()

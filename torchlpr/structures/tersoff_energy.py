@@ -1,4 +1,4 @@
-"""The site energies of Tersoff's silicon, from the formula.
+"""The site energies of Tersoff's silicon and carbon, from the formula.
 
 LAMMPS only reports a bond's energy split between both of its ends, which makes the energy of an
 atom depend on the neighbours of its neighbours. The formula has a split of shorter range, and a
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from torchlpr.errors import InputError
 
-__all__ = ["SILICON", "TersoffParameters", "tersoff_site_energies"]
+__all__ = ["CARBON", "SILICON", "TersoffParameters", "tersoff_site_energies"]
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +63,12 @@ SILICON = TersoffParameters(
     beta=0.33675, lambda2=1.3258, b=95.373, r=3.0, half_width=0.2, lambda1=3.2394, a=3264.7,
 )  # fmt: skip
 """J. Tersoff, Phys. Rev. B 37, 6991 (1988), as in the ``Si.tersoff`` that comes with LAMMPS."""
+
+CARBON = TersoffParameters(
+    m=3.0, gamma=1.0, lambda3=0.0, c=38049.0, d=4.3484, cos_theta0=-0.57058, n=0.72751,
+    beta=1.5724e-7, lambda2=2.2119, b=346.7, r=1.95, half_width=0.15, lambda1=3.4879, a=1393.6,
+)  # fmt: skip
+"""J. Tersoff, Phys. Rev. B 39, 5566 (1989), as in the ``SiC.tersoff`` that comes with LAMMPS."""
 
 
 def tersoff_site_energies(structure: ase.Atoms, parameters: TersoffParameters = SILICON) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ STUDIES: dict[str, str] = {
     "toy_model": "torchlpr.studies.toy_model",
     "single_environments": "torchlpr.studies.single_environments",
     "spline": "torchlpr.studies.spline",
+    "amorphous_silicon": "torchlpr.studies.amorphous_silicon",
+    "amorphous_carbon": "torchlpr.studies.amorphous_carbon",
+    "binary_composition": "torchlpr.studies.binary_composition",
+    "realistic_carbon": "torchlpr.studies.realistic_carbon",
 }
 
 
@@ -30,6 +34,7 @@ def run_study(
     out: str | Path | None = None,
     config: str | Path | None = None,
     quick: bool = False,
+    data: str | None = None,
 ) -> StudyReport:
     """Run a study and write its summary.
 
@@ -38,17 +43,23 @@ def run_study(
         out: folder for figures and tables, by default the name.
         config: YAML file of the study's settings, by default those of the study itself.
         quick: a smaller version, with the same claims, that ends within two minutes.
+        data: "original" for the paper's structures, which are downloaded once, or "surrogate" for
+            others; by default what the settings say.
 
     Returns:
         The report.
 
     Raises:
-        InputError: if there is no such study.
+        InputError: if there is no such study, or it has no such choice of data.
     """
     if name not in STUDIES:
         raise InputError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     module = import_module(STUDIES[name])
     settings = read_settings(module.Settings, config)
+    if data is not None:
+        if not hasattr(settings, "data"):
+            raise InputError(f"the study {name} has one set of data; leave out --data {data}")
+        settings = replace(settings, data=data)
     run: Callable[..., StudyReport] = module.run
     report = run(settings, make_folder(out or name), quick)
     report.save()

@@ -10,6 +10,7 @@ from torchlpr.cli.commands.bench import Bench
 from torchlpr.cli.commands.calibrate import Calibrate
 from torchlpr.cli.commands.demo import Demo
 from torchlpr.cli.commands.design import DesignOf
+from torchlpr.cli.commands.export import Export
 from torchlpr.cli.commands.fit import Fit
 from torchlpr.cli.commands.rigidity import RigidityOf
 from torchlpr.cli.commands.study import Study
@@ -35,6 +36,7 @@ COMMANDS: dict[str, type[Command]] = {
     "rigidity": RigidityOf,
     "design": DesignOf,
     "calibrate": Calibrate,
+    "export": Export,
     "study": Study,
     "bench": Bench,
 }

@@ -21,6 +21,9 @@ class Study:
         parser.add_argument("name", help=f"which one: {', '.join(STUDIES)}")
         parser.add_argument("--out", default=None, help="folder, by default the name")
         parser.add_argument("--config", default=None, help="YAML file of the study's settings")
+        parser.add_argument(
+            "--data", default=None, help="original or surrogate, by default what the settings say"
+        )
         parser.add_argument("--quick", action="store_true", help="small, within two minutes")
 
     @staticmethod
@@ -28,7 +31,9 @@ class Study:
         """Run and print every claim; a claim that fails makes the exit code 1."""
         from torchlpr.studies import run_study
 
-        report = run_study(settings.name, settings.out, settings.config, settings.quick)
+        report = run_study(
+            settings.name, settings.out, settings.config, settings.quick, settings.data
+        )
         print(report)
         if not report.holds:
             raise SystemExit(1)
