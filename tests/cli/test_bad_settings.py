@@ -206,7 +206,7 @@ def test_the_output_cannot_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from torchlpr.pipeline import fit
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit, "fit_run", interrupt)

@@ -26,7 +26,7 @@ from torchlpr import (
 from torchlpr.curvature import MatrixFreeSettings
 from torchlpr.design import candidate_rows, greedy_design, target_gradients
 from torchlpr.models.inducing import select_inducing
-from torchlpr.rigidity import lpr_gradient
+from torchlpr.rigidity import rigidity_by_positions
 
 OBJECTIVE = Objective(mu=1e-2, energy_weight=2.0, force_weight=0.3)
 
@@ -168,7 +168,7 @@ def test_c26_gradient_by_positions(head: str) -> None:
     structures = [carbide(11), silane(12)]
     batch, rng = descriptor(structures, derivatives=True), np.random.default_rng(0)
     coefficients = torch.from_numpy(rng.normal(size=len(batch)))
-    gradient = lpr_gradient(rigidity, batch, coefficients)
+    gradient = rigidity_by_positions(rigidity, batch, coefficients)
     np.testing.assert_allclose(gradient[:2].sum(0), 0, atol=1e-11 * float(gradient.abs().max()))
 
     def total(moves: np.ndarray) -> float:
@@ -180,8 +180,8 @@ def test_c26_gradient_by_positions(head: str) -> None:
         expected = (16 * one - two) / 15
         found = float((gradient.numpy() * direction).sum())
         assert found == pytest.approx(expected, rel=1e-7)
-    ones = lpr_gradient(rigidity, batch)
-    parts = [lpr_gradient(rigidity, batch, e) for e in torch.eye(len(batch)).double()]
+    ones = rigidity_by_positions(rigidity, batch)
+    parts = [rigidity_by_positions(rigidity, batch, e) for e in torch.eye(len(batch)).double()]
     torch.testing.assert_close(sum(parts), ones, rtol=1e-10, atol=1e-12 * float(ones.abs().max()))
 
 
@@ -189,10 +189,10 @@ def test_the_gradient_needs_derivatives() -> None:
     types, build = MODELS["mlp"]
     rigidity = Rigidity(build(), make_force_batch(3, types), OBJECTIVE)
     with pytest.raises(InputError, match="gradients by positions need derivatives"):
-        lpr_gradient(rigidity, make_batch(2, types))
+        rigidity_by_positions(rigidity, make_batch(2, types))
     batch = make_force_batch(2, types)
     with pytest.raises(InputError, match=f"shape .{len(batch)},., one for each atom, not .3,."):
-        lpr_gradient(rigidity, batch, torch.ones(3))
+        rigidity_by_positions(rigidity, batch, torch.ones(3))
 
 
 def test_design_counts_the_forces_of_a_candidate() -> None:

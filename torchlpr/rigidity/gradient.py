@@ -1,4 +1,4 @@
-r"""Derivatives of local prediction rigidities by the features of their atoms.
+r"""Derivatives of local prediction rigidities by features and positions.
 
 .. math::
     \frac{\partial \mathrm{LPR}_k}{\partial x_k}
@@ -18,10 +18,13 @@ from torch.func import functional_call, grad, jvp, vmap
 from torchlpr.curvature.factor import check_finite
 from torchlpr.curvature.gradients import atomic_gradients, chunk_size, split_parameters
 from torchlpr.curvature.subsets import Subset
+from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
 from torchlpr.rigidity.rigidity import Rigidity
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.derivative_products import pull_back
 
-__all__ = ["rigidity_by_features"]
+__all__ = ["rigidity_by_features", "rigidity_by_positions"]
 
 
 def rigidity_by_features(
@@ -50,6 +53,40 @@ def rigidity_by_features(
         scale = -2 * lpr.square() * weights[start : start + step]
         parts.append(_along(model, subset, x, z, v) * scale[:, None])
     return torch.cat(parts) if parts else features.new_zeros(features.shape, dtype=torch.float64)
+
+
+def rigidity_by_positions(
+    rigidity: Rigidity, batch: AtomBatch, weights: Tensor | None = None
+) -> Tensor:
+    """Gradient of a weighted sum of local prediction rigidities by the positions.
+
+    Uphill leads to environments that the training set knows, downhill away from them.
+
+    Args:
+        rigidity: of a model that is twice differentiable by features and weights.
+        batch: any structures with derivatives (``descriptor(structures, derivatives=True)``).
+        weights: c_k of the sum of c_k LPR_k, shape (atoms,); ones if None.
+
+    Returns:
+        1/(eV^2 Å), shape (atoms, 3), float64.
+
+    Raises:
+        InputError: if the batch has no derivatives, or weights are not as many as atoms.
+    """
+    if batch.derivatives is None:
+        raise InputError(
+            "gradients by positions need derivatives; describe the structures with derivatives=True"
+        )
+    c = torch.ones(len(batch), dtype=torch.float64) if weights is None else weights
+    if tuple(c.shape) != (len(batch),):
+        raise InputError(
+            f"weights must have shape ({len(batch)},), one for each atom, not {tuple(c.shape)}"
+        )
+    c = c.to(batch.features.device)
+    slopes = rigidity_by_features(rigidity, batch.features, batch.types, c)
+    derivatives = batch.to(dtype=torch.float64).derivatives
+    assert derivatives is not None  # those of the batch
+    return pull_back(derivatives, slopes)
 
 
 def _along(model: nn.Module, subset: Subset, x: Tensor, types: Tensor, v: Tensor) -> Tensor:

@@ -97,16 +97,24 @@ class Opaque(nn.Module):
         return self.model(features, types)
 
 
-def _own(name: str, shape: Shape, generic: bool, flops: Callable[[Point], float]) -> Method:
+def _own(
+    name: str,
+    shape: Shape,
+    generic: bool,
+    flops: Callable[[Point], float],
+    tolerance: float = 1e-10,
+) -> Method:
     def build(problem: Problem) -> Rigidity:
         model = Opaque(problem.model) if generic else problem.model
-        return Rigidity(model, problem.train, Objective(mu=problem.mu), shape)
+        objective = Objective(mu=problem.mu)
+        return Rigidity(model, problem.train, objective, shape, tolerance=tolerance)
 
     return Method(name, build, lambda rigidity, batch: rigidity.local(batch), flops)
 
 
 OWN = (
     _own("torchlpr row", "row", False, row_space),
+    _own("torchlpr row, all columns", "row", False, row_space, tolerance=0.0),
     _own("torchlpr row, generic", "row", True, row_space),
     _own("torchlpr parameter", "parameter", False, parameter_space),
     _own("torchlpr parameter, generic", "parameter", True, parameter_space),
