@@ -86,19 +86,27 @@ def structure_chunks(
         size: gradients that may be held at a time; features count as a part of one.
 
     Yields:
-        The chunk's slice of structures, and the chunk.
+        The chunk's slice of structures, and the chunk: features, types and structures.
     """
     weights = 1 + batch.counts * (3 * batch.features.shape[1]) // max(1, n_parameters)
     total, start = 0, 0
     for end, weight in enumerate(weights.tolist()):
         if end > start and total + weight > size:
-            yield slice(start, end), batch.select(torch.arange(start, end))
+            yield slice(start, end), _consecutive(batch, start, end)
             total, start = 0, end
         total += weight
     if start == 0:
         yield slice(0, batch.n_structures), batch
     else:
-        yield (
-            slice(start, batch.n_structures),
-            batch.select(torch.arange(start, batch.n_structures)),
-        )
+        yield slice(start, batch.n_structures), _consecutive(batch, start, batch.n_structures)
+
+
+def _consecutive(batch: AtomBatch, start: int, stop: int) -> AtomBatch:
+    """Structures from the one to the other: a view of the features where atoms are in order."""
+    owner = batch.structure
+    if not bool((owner[1:] >= owner[:-1]).all()):
+        return batch.select(torch.arange(start, stop))
+    ends = torch.tensor([start, stop], device=owner.device)
+    first, last = torch.searchsorted(owner, ends).tolist()
+    atoms = slice(first, last)
+    return AtomBatch(batch.features[atoms], batch.types[atoms], owner[atoms] - start)

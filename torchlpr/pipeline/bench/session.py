@@ -131,6 +131,10 @@ class Bench:
 
     def _sample(self, method: Method, problem: Problem, record: Record, reference: Tensor) -> None:
         """One measurement, kept if its rigidities are right."""
+        # what kills the process leaves this behind, and the next run goes on with the others
+        record.reason = "was measured when the process was killed, for want of memory it may be"
+        self.results.save(self.folder / "results.json")
+        record.reason = None
         try:
             sample, values = measure(method, problem, self.results.machine["clock"])
         except Exception as error:  # whatever a package raises, the others go on
