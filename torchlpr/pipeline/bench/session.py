@@ -140,6 +140,9 @@ class Bench:
         except Exception as error:  # whatever a package raises, the others go on
             text = " ".join(str(error).split())[:160]
             record.reason = f"fails: {type(error).__name__}: {text}"
+        except BaseException:  # stopped by hand: not the method's fault
+            self.results.save(self.folder / "results.json")
+            raise
         else:
             record.difference = difference(values, reference)
             allowed = TOLERANCE[problem.point.dtype]
