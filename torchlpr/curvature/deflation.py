@@ -82,6 +82,13 @@ class Deflated:
         rest, inside = _split(vectors, self.right)
         return rest.addmm_(inside * (1 + self.values.square()).rsqrt(), self.right)
 
+    def half_(self, vectors: Tensor) -> Tensor:
+        """P^-1/2 v of every vector in place, to rounding of v rather than of the result."""
+        inside = vectors @ self.right.mT
+        return vectors.addmm_(
+            inside.mul_(1 - (1 + self.values.square()).rsqrt()), self.right, alpha=-1
+        )
+
     def forward(self, vectors: Tensor) -> Tensor:
         """Z v of every vector, shape (K, P) to (K, M)."""
         return _split(self.rows.forward(self.half(vectors)), self.left)[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from torchlpr.curvature.deflation import Deflated, strongest_directions
 from torchlpr.curvature.factor import QuadraticForm
-from torchlpr.curvature.products import RowProducts
+from torchlpr.curvature.products import RowProducts, Scaled
 from torchlpr.curvature.quadrature import Quadrature, quadrature
 from torchlpr.errors import InputError
 from torchlpr.free_memory import format_bytes, memory_limit
@@ -77,19 +77,6 @@ class Bounds(NamedTuple):
     converged: Tensor
 
 
-class _Scaled:
-    """S = R diag(mu)^-1/2."""
-
-    def __init__(self, rows: RowProducts, mu: Tensor) -> None:
-        self.rows, self.root = rows, mu.rsqrt()
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        return self.rows.forward(vectors * self.root)
-
-    def adjoint(self, vectors: Tensor) -> Tensor:
-        return self.rows.adjoint(vectors) * self.root
-
-
 class MatrixFree:
     """Gauss-Newton Hessian known by its products, with the strongest directions of its rows.
 
@@ -114,7 +101,7 @@ class MatrixFree:
         self.n_rows, self.n_parameters = rows.n_rows, rows.n_parameters
         self.rows, self.mu = rows, mu
         self.settings = settings or MatrixFreeSettings()
-        self._scaled = _Scaled(rows, mu)
+        self._scaled = Scaled(rows, mu)
         with torch.no_grad():
             left, values, right = directions or self._find_directions()
         # some directions are always found: the first value is the norm that rounding scales with

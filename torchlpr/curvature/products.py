@@ -25,7 +25,7 @@ from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP, LinearInParameters
 from torchlpr.structures.batch import AtomBatch
 
-__all__ = ["DenseRows", "ModelRows", "RowProducts"]
+__all__ = ["DenseRows", "ModelRows", "RowProducts", "Scaled"]
 
 
 class RowProducts(Protocol):
@@ -67,6 +67,26 @@ class DenseRows:
     def state_dict(self) -> dict[str, Tensor]:
         """The rows."""
         return {"matrix": self.rows}
+
+
+class Scaled:
+    """The map S = R diag(mu)^-1/2.
+
+    Args:
+        rows: products with R.
+        mu: strength of the regulariser, shape () or (P,), all positive.
+    """
+
+    def __init__(self, rows: RowProducts, mu: Tensor) -> None:
+        self.rows, self.root = rows, mu.rsqrt()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """S v of every vector, shape (K, P) to (K, M)."""
+        return self.rows.forward(vectors * self.root)
+
+    def adjoint(self, vectors: Tensor) -> Tensor:
+        """S^T u of every vector, shape (K, M) to (K, P)."""
+        return self.rows.adjoint(vectors) * self.root
 
 
 class ModelRows:

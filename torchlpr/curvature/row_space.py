@@ -131,6 +131,17 @@ class RowSpace:
         Returns:
             Values and regulariser shares, shape (K,) each.
         """
+        return self.forms_and_alpha(gradients)[0]
+
+    def forms_and_alpha(self, gradients: Tensor) -> tuple[QuadraticForm, Tensor]:
+        """The quadratic forms, and the alpha with H^-1 g = (g - R^T alpha) / mu.
+
+        Args:
+            gradients: shape (K, P), float64.
+
+        Returns:
+            Values and regulariser shares, shape (K,) each, and alpha, shape (K, M).
+        """
         if gradients.requires_grad or self._rows.requires_grad:
             return self._residual_form(gradients)
         weighted, norm = self._weighted(gradients), self._norm(gradients)
@@ -142,13 +153,17 @@ class RowSpace:
         unsafe = (~(error <= DIFFERENCE_ERROR * (value - data))).nonzero().squeeze(1)
         share = value - data
         for part in unsafe.split(max(1, len(gradients) // 4)):  # so that memory stays bounded
-            value[part], share[part] = self._residual_form(gradients[part], alpha[part])
-        return QuadraticForm(value, share)
+            (value[part], share[part]), alpha[part] = self._residual_form(
+                gradients[part], alpha[part]
+            )
+        return QuadraticForm(value, share), alpha
 
-    def _residual_form(self, gradients: Tensor, alpha: Tensor | None = None) -> QuadraticForm:
+    def _residual_form(
+        self, gradients: Tensor, alpha: Tensor | None = None
+    ) -> tuple[QuadraticForm, Tensor]:
         alpha, residual = self._project(gradients, alpha)
         regulariser = self._norm(residual)
-        return QuadraticForm(regulariser + alpha.square().sum(1), regulariser)
+        return QuadraticForm(regulariser + alpha.square().sum(1), regulariser), alpha
 
     def solve(self, vectors: Tensor) -> Tensor:
         """H^-1 v.

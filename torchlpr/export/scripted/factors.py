@@ -69,7 +69,8 @@ class RowForms(nn.Module):
             error = self._weighted(residual) - alpha
             value = self._norm(residual) + alpha.square().sum(1)
             worst = float((error.square().sum(1) / value).max())
-            if worst <= accuracy or worst > 0.25 * before:  # good, or as good as rounding allows
+            # good, or right in its value and in its share as good as rounding allows
+            if worst <= accuracy or (worst <= self.value_accuracy and worst > 0.25 * before):
                 break
             before = worst
             alpha = alpha + self._solve(error)
