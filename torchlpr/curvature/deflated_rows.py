@@ -34,8 +34,9 @@ class DeflatedRows:
     def __init__(self, factor: RowSpace) -> None:
         rows, self.mu, self.n_parameters = factor.rows, factor.mu, factor.n_parameters
         scaled = Scaled(DenseRows(rows), self.mu)
-        rank = min(DIRECTIONS, *rows.shape)
-        left, values, right = strongest_directions(scaled, *rows.shape, rank, rows, rank)
+        m, p = rows.shape
+        rank = min(DIRECTIONS, m, p)
+        left, values, right = strongest_directions(scaled, m, p, rank, rows, rank)
         self._map = Deflated(scaled, left, values, right)
         remaining = torch.addmm(rows, left.mT, left @ rows, alpha=-1)
         self.factor = RowSpace(self._map.half_(remaining), self.mu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +16,8 @@ from torchlpr.curvature import (
     FeatureSpan,
     MatrixFree,
     MatrixFreeSettings,
-    RowSpace,
     build_matrix_free,
     check_parameters,
-    distinct_environments,
-    feature_span_of_rows,
     gradient_chunks,
     parameter_subset,
     structure_chunks,
@@ -29,7 +27,6 @@ from torchlpr.curvature import (
 )
 from torchlpr.curvature.factor import UpdatableFactor, check_finite
 from torchlpr.curvature.gauss_newton import Shape, check_shape
-from torchlpr.curvature.gradients import CHUNK_BYTES
 from torchlpr.curvature.memory import check_change, fitting_chunk, gradient_copies
 from torchlpr.curvature.shared_build import (
     accumulate_shared,
@@ -39,11 +36,11 @@ from torchlpr.curvature.shared_build import (
 )
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.errors import InputError
-from torchlpr.free_memory import memory_limit as available
 from torchlpr.models import load_model, model_state
 from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity.evaluation import Evaluation, Interval
+from torchlpr.rigidity.many_atoms import same_environments, span_pays, span_within
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 from torchlpr.rigidity.sharing import collect_shared, evaluate_shared, load_shared
 from torchlpr.serialization import read_document, write_document
@@ -51,8 +48,6 @@ from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
 __all__ = ["Rigidity"]
-
-SPAN_ATOMS = 4  # times the number of features and of rows: from there on their span pays
 
 
 class Rigidity:
@@ -143,8 +138,6 @@ class Rigidity:
     ) -> None:
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
         self.tolerance, self.ranks = tolerance, ranks or ALONE
-        self._span: FeatureSpan | None = None
-        self._span_sought = False
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
         self.subset = parameter_subset(model, self.parameters)
 
@@ -264,13 +257,13 @@ class Rigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        same = self._same_environments(batch)
+        same = same_environments(batch, self.ranks) if self.tolerance > 0 else None
         if same is not None:
             first, owner = same
             alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
             once = self.atoms(alone.to(batch.features.device))
             return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
-        span = self._feature_span(batch)
+        span = self._span if span_pays(batch, self.factor) else None
         if span is None:
             chunks = self._atom_chunks(batch)
             return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
@@ -382,32 +375,12 @@ class Rigidity:
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         return Evaluation.of(quadratic_forms(self.factor, gradients))
 
-    def _same_environments(self, batch: AtomBatch) -> tuple[Tensor, Tensor] | None:
-        """Which atoms to evaluate once, and for whom; on all ranks as the first one judges."""
-        if not self.tolerance > 0:
+    @cached_property
+    def _span(self) -> FeatureSpan | None:
+        if len(self.subset) < self.subset.total:
             return None
-        where = batch.features, batch.types
-        same = self.ranks.by_first(lambda: distinct_environments(*where))
-        if same is None:
-            return None
-        device = batch.features.device
-        return same[0].to(device), same[1].to(device)
-
-    def _feature_span(self, batch: AtomBatch) -> FeatureSpan | None:
-        """The span of the training features, where there are atoms enough to pay for it."""
-        whole = len(self.subset) == self.subset.total
-        paying = len(batch) >= SPAN_ATOMS * max(batch.features.shape[1], self.factor.n_rows)
-        if whole and paying and not self._span_sought and isinstance(self.factor, RowSpace):
-            rows = self.factor.rows
-            room = available(self.memory_limit, rows.device)
-            if self.memory_limit is None:
-                room //= self.ranks.neighbours
-            if self.memory_limit is not None:  # the limit counts the factor itself
-                room -= 8 * (rows.numel() + 2 * len(rows) ** 2)
-            if 2 * 8 * rows.numel() + 4 * CHUNK_BYTES <= room:
-                self._span = feature_span_of_rows(self.model, self.factor, self.tolerance)
-            self._span_sought = True
-        return self._span
+        kept = self.tolerance, self.memory_limit, self.ranks
+        return span_within(self.model, self.factor, *kept)
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):

@@ -29,9 +29,7 @@ def pull_back(derivatives: Derivatives, sensitivity: Tensor) -> Tensor:
     Returns:
         dE/dr in eV/Å, shape (atoms, 3), differentiable in the sensitivity.
     """
-    out: Tensor = _PullBack.apply(  # type: ignore[no-untyped-call]
-        sensitivity, derivatives
-    )
+    out: Tensor = _Product.apply(sensitivity, derivatives, True)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -45,68 +43,52 @@ def push_forward(derivatives: Derivatives, moves: Tensor) -> Tensor:
     Returns:
         Shape (atoms, features), differentiable in the moves.
     """
-    out: Tensor = _PushForward.apply(moves, derivatives)  # type: ignore[no-untyped-call]
+    out: Tensor = _Product.apply(moves, derivatives, False)  # type: ignore[no-untyped-call]
     return out
 
 
-class _PullBack(torch.autograd.Function):
+class _Product(torch.autograd.Function):
+    """One of the two sums; the other one is its transpose."""
+
     @staticmethod
-    def forward(sensitivity: Tensor, derivatives: Derivatives) -> Tensor:
-        out = sensitivity.new_zeros(len(sensitivity), 3)
+    def forward(values: Tensor, derivatives: Derivatives, back: bool) -> Tensor:
+        source, target = derivatives.centre, derivatives.moved
+        if not back:
+            source, target = target, source
+        out = values.new_zeros(len(values), 3 if back else derivatives.values.shape[2])
         for part in _chunks(derivatives):
-            s = sensitivity[derivatives.centre[part]]
-            blocks = torch.bmm(derivatives.values[part], s.unsqueeze(2)).squeeze(2)
-            out.index_add_(0, derivatives.moved[part], blocks)
+            chosen, blocks = values[source[part]], derivatives.values[part]
+            if back:
+                sums = torch.bmm(blocks, chosen.unsqueeze(2)).squeeze(2)
+            else:
+                sums = torch.bmm(chosen.unsqueeze(1), blocks).squeeze(1)
+            out.index_add_(0, target[part], sums)
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Derivatives], output: Tensor) -> None:
-        ctx.derivatives = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Derivatives, bool], output: Tensor) -> None:
+        _, ctx.derivatives, ctx.back = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return push_forward(ctx.derivatives, grad), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        transpose = push_forward if ctx.back else pull_back
+        return transpose(ctx.derivatives, grad), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return pull_back(ctx.derivatives, tangent)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int, None], values: Tensor, derivatives: Derivatives
-    ) -> tuple[Tensor, int]:
-        each = values.movedim(in_dims[0], 0)
-        return torch.stack([pull_back(derivatives, one) for one in each]), 0
-
-
-class _PushForward(torch.autograd.Function):
-    @staticmethod
-    def forward(moves: Tensor, derivatives: Derivatives) -> Tensor:
-        out = moves.new_zeros(len(moves), derivatives.values.shape[2])
-        for part in _chunks(derivatives):
-            u = moves[derivatives.moved[part]]
-            changes = torch.bmm(u.unsqueeze(1), derivatives.values[part]).squeeze(1)
-            out.index_add_(0, derivatives.centre[part], changes)
-        return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Derivatives], output: Tensor) -> None:
-        ctx.derivatives = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return pull_back(ctx.derivatives, grad), None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
-        return push_forward(ctx.derivatives, tangent)
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return (pull_back if ctx.back else push_forward)(ctx.derivatives, tangent)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int, None], values: Tensor, derivatives: Derivatives
+        info: Any,
+        in_dims: tuple[int, None, None],
+        values: Tensor,
+        derivatives: Derivatives,
+        back: bool,
     ) -> tuple[Tensor, int]:
+        product = pull_back if back else push_forward
         each = values.movedim(in_dims[0], 0)
-        return torch.stack([push_forward(derivatives, one) for one in each]), 0
+        return torch.stack([product(derivatives, one) for one in each]), 0
 
 
 def _chunks(derivatives: Derivatives) -> Iterator[slice]:
