@@ -7,7 +7,7 @@ sections 2 to 4 of its supporting information: descriptor, sets and heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -22,7 +22,7 @@ from torchlpr.structures.coordination import coordination_numbers
 from torchlpr.structures.disorder_protocol import BONDED, EQUAL, OTHER, carbon_class
 from torchlpr.structures.embedded import amorphous_carbon
 from torchlpr.structures.tersoff_energy import CARBON, tersoff_site_energies
-from torchlpr.studies.data_choice import check_data, deal
+from torchlpr.studies.data_choice import SUBSETS, Sets, check_data, deal, hold_out, of_class
 from torchlpr.studies.exchange import describe, run_heads
 from torchlpr.studies.exchange_claims import error_claim, median_claim, variance_claims
 from torchlpr.studies.exchange_report import write_exchange
@@ -38,27 +38,17 @@ LATTICE = 3.566  # of the Tersoff potential's diamond, Å
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of the study.
+class Settings(ExchangeOptions):
+    """Of the study, beside those of all that replace structures.
 
     Attributes:
         data: "surrogate" for the cells that come with the package, "original" for the paper's.
-        seed: of the choice of replaced structures, and of committees.
         share: of the training set that gives way to other ratios.
-        references: reference environments of the kernel.
-        members: of the committees shown.
-        fraction: share of the training set that a member sees.
-        many: members of the committees that slopes and correlations are taken from.
         diamond_energy: of diamond in the original data, eV/atom; the surrogate's is computed.
     """
 
     data: str = "surrogate"
-    seed: int = 0
     share: float = 0.1
-    references: int = 500
-    members: int = 10
-    fraction: float = 0.8
-    many: int = 1000
     diamond_energy: float | None = None
 
 
@@ -92,14 +82,10 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
         _classes(probe),
         {6: crystal.get_potential_energy() / len(crystal)},
     )
-    options = ExchangeOptions(
-        min(settings.references, 250) if quick else settings.references,
-        settings.members,
-        settings.fraction,
-        min(settings.many, 400) if quick else settings.many,
-        settings.seed,
-    )
-    results = run_heads(batches, options)
+    if quick:
+        fewer = min(settings.references, 250), min(settings.many, 400)
+        settings = replace(settings, references=fewer[0], many=fewer[1])
+    results = run_heads(batches, settings)
     claims = [claim for result in results for claim in _claims(result)]
     data = f"{text}; {len(base)} trained on, {len(added)} or 1 of them replaced"
     return write_exchange("amorphous_carbon", data, folder, batches, results, claims, "E(diamond)")
@@ -149,37 +135,21 @@ def _classes(frames: Sequence[ase.Atoms]) -> list[str]:
     return [{3: SP2, 4: SP3}.get(int(number), "others") for number in numbers]
 
 
-Sets = dict[str, list[ase.Atoms]]
-
-
 def _surrogate() -> tuple[str, Sets, Sets]:
     """The cells that come with the package, in their own subsets."""
-    subsets = ("train", "validation", "test")
-    frames = {subset: amorphous_carbon(subset) for subset in subsets}
-    equal, other = (
-        {s: [f for f in frames[s] if f.info["class"] == name] for s in subsets}
-        for name in (EQUAL, OTHER)
-    )
+    frames = {subset: amorphous_carbon(subset) for subset in SUBSETS}
+    equal, other = (of_class(frames, name) for name in (EQUAL, OTHER))
     return "surrogate: 64-atom cells by melt-quench with the Tersoff potential", equal, other
 
 
 def _original(settings: Settings) -> tuple[str, Sets, Sets]:
     """The paper's cells of carbon, sorted by their coordination: 500 and 100 and 100 of 1:1."""
     frames = [f for f in archive_structures(fetch_archive(), {"C"}) if len(f) == 64]
+    frames = deal(frames, len(frames), settings.seed)
     kinds = [carbon_class(frame) for frame in frames]
-    equal, other = (
-        deal(chosen, len(chosen), settings.seed)
-        for chosen in (
-            [f for f, kind in zip(frames, kinds, strict=True) if kind == EQUAL],
-            [f for f, kind in zip(frames, kinds, strict=True) if kind != EQUAL],
-        )
-    )
-    held = min(100, len(equal) // 5)
-    split = {
-        "test": equal[:held],
-        "validation": equal[held : 2 * held],
-        "train": equal[2 * held :][:500],
-    }
+    equal = [f for f, kind in zip(frames, kinds, strict=True) if kind == EQUAL]
+    other = [f for f, kind in zip(frames, kinds, strict=True) if kind != EQUAL]
+    split = hold_out(equal, 500)
     added = round(settings.share * len(split["train"]))
     text = "original: the carbon cells of Materials Cloud 2023.102"
     return text, split, {"train": other[:added], "test": other[added:]}

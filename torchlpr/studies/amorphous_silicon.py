@@ -8,7 +8,7 @@ on a share of the training set, as in its Fig. S18; the share is this package's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -19,8 +19,8 @@ from torchlpr.pipeline.demo_data import CLASSES
 from torchlpr.structures.archive import fetch_archive, read_member
 from torchlpr.structures.coordination import coordination_numbers
 from torchlpr.structures.embedded import amorphous_silicon
-from torchlpr.studies.data_choice import check_data, deal
-from torchlpr.studies.exchange import ExchangeBatches, describe, run_heads
+from torchlpr.studies.data_choice import SUBSETS, Sets, check_data, deal, hold_out, of_class
+from torchlpr.studies.exchange import describe, run_heads
 from torchlpr.studies.exchange_claims import (
     changes_little,
     error_claim,
@@ -42,26 +42,16 @@ QUICK = 70
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of the study.
+class Settings(ExchangeOptions):
+    """Of the study, beside those of all that replace structures.
 
     Attributes:
         data: "surrogate" for the cells that come with the package, "original" for the paper's.
-        seed: of the choice of replaced structures, and of committees.
         share: of the training set that is replaced.
-        references: reference environments of the kernel.
-        members: of the committees shown.
-        fraction: share of the training set that a member sees.
-        many: members of the committees that slopes and correlations are taken from.
     """
 
     data: str = "surrogate"
-    seed: int = 0
     share: float = 0.1
-    references: int = 500
-    members: int = 10
-    fraction: float = 0.8
-    many: int = 1000
 
 
 def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
@@ -92,22 +82,13 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
         _classes(probe),
         {14: CRYSTAL} if settings.data == "surrogate" else None,
     )
-    results = _heads(batches, settings, quick)
+    if quick:
+        settings = replace(settings, references=min(settings.references, 250))
+    results = run_heads(batches, settings)
     claims = [claim for result in results for claim in _claims(result)]
     zero = "E(crystal)" if settings.data == "surrogate" else ""
     data = f"{text}; {len(base)} trained on, {len(added)} of them replaced"
     return write_exchange("amorphous_silicon", data, folder, batches, results, claims, zero)
-
-
-def _heads(batches: ExchangeBatches, settings: Settings, quick: bool) -> list[HeadResult]:
-    options = ExchangeOptions(
-        min(settings.references, 250) if quick else settings.references,
-        settings.members,
-        settings.fraction,
-        settings.many,
-        settings.seed,
-    )
-    return run_heads(batches, options)
 
 
 def _claims(result: HeadResult) -> list[Claim]:
@@ -126,17 +107,10 @@ def _classes(frames: Sequence[ase.Atoms]) -> list[str]:
     return [CLASSES[int(np.sign(number - 4))] for number in numbers]
 
 
-Sets = dict[str, list[ase.Atoms]]
-
-
 def _surrogate() -> tuple[str, Sets, Sets]:
     """The cells that come with the package, in their own subsets."""
-    subsets = ("train", "validation", "test")
-    frames = {subset: amorphous_silicon(subset) for subset in subsets}
-    free, defects = (
-        {s: [f for f in frames[s] if f.info["class"] == name] for s in subsets}
-        for name in ("defect_free", "defect_containing")
-    )
+    frames = {subset: amorphous_silicon(subset) for subset in SUBSETS}
+    free, defects = (of_class(frames, name) for name in ("defect_free", "defect_containing"))
     return "surrogate: 64-atom cells by melt-quench with the Tersoff potential", free, defects
 
 
@@ -145,12 +119,7 @@ def _original(settings: Settings) -> tuple[str, Sets, Sets]:
     archive = fetch_archive()
     free, defects = (read_member(archive, member) for member in (FREE, DEFECTS))
     free, defects = (deal(frames, len(frames), settings.seed) for frames in (free, defects))
-    held = min(100, len(free) // 5)
-    split = {
-        "test": free[:held],
-        "validation": free[held : 2 * held],
-        "train": free[2 * held :][:500],
-    }
+    split = hold_out(free, 500)
     added = round(settings.share * len(split["train"]))
     text = "original: Materials Cloud 2023.102, Si_amo_defect_free and _containing"
     return text, split, {"train": defects[:added], "test": defects[added:]}

@@ -7,7 +7,7 @@ sections 2 to 4 of its supporting information: descriptor, sets and heads, for g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -17,7 +17,7 @@ from torchlpr.descriptors.soap import SOAP
 from torchlpr.rigidity import offset_rigidity
 from torchlpr.structures.archive import archive_structures, fetch_archive
 from torchlpr.structures.embedded import gallium_arsenide
-from torchlpr.studies.data_choice import check_data, deal
+from torchlpr.studies.data_choice import SUBSETS, Sets, check_data, deal, hold_out
 from torchlpr.studies.exchange import ExchangeBatches, describe, run_heads
 from torchlpr.studies.exchange_claims import error_claim, median_claim, variance_claims
 from torchlpr.studies.exchange_report import write_exchange
@@ -33,26 +33,18 @@ VARIANTS = {OTHER: "mixed", "pure Ga": "Ga", "pure As": "As"}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of the study.
+class Settings(ExchangeOptions):
+    """Of the study, beside those of all that replace structures.
 
     Attributes:
         data: "surrogate" for the cells that come with the package, "original" for the paper's.
-        seed: of the choice of replaced structures, and of committees.
         share: of the training set that gives way.
         references: reference environments of the kernel, half of them of each species.
-        members: of the committees shown.
-        fraction: share of the training set that a member sees.
-        many: members of the committees that slopes and correlations are taken from.
     """
 
     data: str = "surrogate"
-    seed: int = 0
     share: float = 0.1
     references: int = 400
-    members: int = 10
-    fraction: float = 0.8
-    many: int = 1000
 
 
 def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
@@ -87,14 +79,9 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     }
     species = [symbol for frame in probe for symbol in frame.get_chemical_symbols()]
     batches = describe(soap, base, added, sets["equal validation"], tests, probe, species)
-    options = ExchangeOptions(
-        settings.references,
-        settings.members,
-        settings.fraction,
-        min(settings.many, 400) if quick else settings.many,
-        settings.seed,
-    )
-    results = run_heads(batches, options)
+    if quick:
+        settings = replace(settings, many=min(settings.many, 400))
+    results = run_heads(batches, settings)
     fractions = {name: [_share(f) for f in frames] for name, frames in added.items()}
     offsets = _offsets(results, batches, fractions)
     columns = {key: [str(row[key]) for row in offsets] for key in offsets[0]}
@@ -161,9 +148,6 @@ def _share(frame: ase.Atoms) -> float:
     return float((frame.numbers == 31).mean())
 
 
-Sets = dict[str, list[ase.Atoms]]
-
-
 def _sort(frames: Sequence[ase.Atoms], subset: str) -> Sets:
     """Frames by composition."""
     shares = [_share(frame) for frame in frames]
@@ -177,7 +161,7 @@ def _sort(frames: Sequence[ase.Atoms], subset: str) -> Sets:
 def _surrogate() -> tuple[str, Sets]:
     """The cells that come with the package, in their own subsets."""
     sets: Sets = {}
-    for subset in ("train", "validation", "test"):
+    for subset in SUBSETS:
         sets |= _sort(gallium_arsenide(subset), subset)
     return "surrogate: 64-atom liquids with a bond-order potential", sets
 
@@ -186,13 +170,8 @@ def _original(settings: Settings) -> tuple[str, Sets]:
     """The paper's cells of Ga and As by composition: 400, and 100 and 100 held out."""
     frames = archive_structures(fetch_archive(), set(SPECIES))
     whole = _sort(deal(frames, len(frames), settings.seed), "all")
-    equal = whole["equal all"]
-    held = min(100, len(equal) // 5)
-    sets = {
-        "equal test": equal[:held],
-        "equal validation": equal[held : 2 * held],
-        "equal train": equal[2 * held :][:400],
-    }
+    split = hold_out(whole["equal all"], 400)
+    sets = {f"equal {subset}": frames for subset, frames in split.items()}
     n = round(settings.share * len(sets["equal train"]))
     for kind in VARIANTS.values():
         sets[f"{kind} train"], sets[f"{kind} test"] = (

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import ase
 import numpy as np
 
 from torchlpr.errors import InputError
 
-__all__ = ["check_data", "deal", "shared_file"]
+__all__ = ["SUBSETS", "Sets", "check_data", "deal", "hold_out", "of_class", "shared_file"]
 
 CHOICES = ("surrogate", "original")
 VARIABLE = "TORCHLPR_DATA"
+SUBSETS = ("train", "validation", "test")
+HELD_OUT = 100  # structures to test on, and as many to validate on, where there are so many
+Sets = dict[str, list[ase.Atoms]]
 T = TypeVar("T")
 
 
@@ -48,6 +52,37 @@ def deal(frames: Sequence[T], n: int, seed: int) -> list[T]:
     if not 0 < n <= len(frames):
         raise InputError(f"{n} of {len(frames)} structures cannot be chosen; change share")
     return [frames[k] for k in np.random.default_rng(seed).permutation(len(frames))[:n]]
+
+
+def of_class(sets: Mapping[str, Sequence[ase.Atoms]], name: str) -> Sets:
+    """Of each subset the structures of one class.
+
+    Args:
+        sets: structures whose ``info`` tells their ``class``.
+        name: the class.
+
+    Returns:
+        The subsets.
+    """
+    return {s: [f for f in frames if f.info["class"] == name] for s, frames in sets.items()}
+
+
+def hold_out(frames: Sequence[ase.Atoms], most: int) -> Sets:
+    """Split structures that come in random order.
+
+    Args:
+        frames: the structures.
+        most: of them to train on.
+
+    Returns:
+        "test" and "validation", a fifth at most each, and "train".
+    """
+    held = min(HELD_OUT, len(frames) // 5)
+    return {
+        "test": list(frames[:held]),
+        "validation": list(frames[held : 2 * held]),
+        "train": list(frames[2 * held :][:most]),
+    }
 
 
 def shared_file(name: str, what: str) -> Path:

@@ -8,7 +8,7 @@ structures only: do a few others help with surfaces?
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,27 +39,18 @@ BOTH, BULK, DENSE, SURFACES = "both", "bulk", "high density", "surfaces"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of the study.
+class Settings(ExchangeOptions):
+    """Of the study, beside those of all that replace structures.
 
     Attributes:
-        seed: of the subsets, of the choice of replaced structures, and of committees.
         crystals: strained crystals that replace as many bulk structures; others of their kind are
             held out.
         thin: graphite-like or low-density structures that replace as many dense ones.
-        references: reference environments of the kernel.
-        members: of the committees shown.
-        fraction: share of the training set that a member sees.
-        many: members of the committees that slopes and correlations are taken from.
     """
 
-    seed: int = 0
     crystals: int = 10
     thin: int = 3
     references: int = 1000
-    members: int = 10
-    fraction: float = 0.8
-    many: int = 1000
 
 
 def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
@@ -88,10 +79,9 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     )
     crystals = _crystals(soap, sets, settings, quick)
     surfaces = _surfaces(soap, sets, settings)
-    options = {k: v for k, v in asdict(settings).items() if k not in {"crystals", "thin"}}
     reports = []
     for name, batches in (("crystals", crystals), ("surfaces", surfaces)):
-        results = run_heads(batches, ExchangeOptions(**options))
+        results = run_heads(batches, settings)
         if name == "crystals":
             claims = [claim for result in results for claim in _crystal_claims(result)]
             similarity_figure(folder / "similarity", soap, batches.base, sets)
