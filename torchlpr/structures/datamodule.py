@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchlpr.errors import InputError
 from torchlpr.ranks import shares
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.packed import PackedBatch, PackedStructures
 
 __all__ = ["EpochSampler", "StructureDataModule"]
 
 Indices = list[int] | None
+Batch = AtomBatch | PackedBatch
 
 
 class EpochSampler(DistributedSampler[Indices]):
@@ -75,16 +77,19 @@ class EpochSampler(DistributedSampler[Indices]):
             yield order[start : start + self.batch_size][self.rank :: self.size].tolist()
 
 
-class _Structures(Dataset[AtomBatch]):
+class _Structures(Dataset[Batch]):
     """A resident batch, whole or in part."""
 
-    def __init__(self, batch: AtomBatch) -> None:
+    def __init__(self, batch: AtomBatch, packed: bool) -> None:
         self.batch = batch
+        self.packed = PackedStructures(batch) if packed else None
 
     def __len__(self) -> int:
         return self.batch.n_structures
 
-    def __getitem__(self, indices: Indices) -> AtomBatch:
+    def __getitem__(self, indices: Indices) -> Batch:
+        if self.packed is not None:
+            return self.packed.take(range(len(self)) if indices is None else indices)
         return self.batch if indices is None else self.batch.select(indices)
 
 
@@ -103,6 +108,8 @@ class StructureDataModule(LightningDataModule):
         validation: structures to validate on, with energies, or None.
         batch_size: structures in a batch, None takes them all at once.
         seed: seed of the shuffle of the training structures.
+        packed: hand out packed structures, where the loss is known for them: steps are several
+            times faster, for a second copy of the derivatives.
 
     Raises:
         InputError: if a batch has no structures or no energies, or a number is out of range.
@@ -114,6 +121,7 @@ class StructureDataModule(LightningDataModule):
         validation: AtomBatch | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        packed: bool = False,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -127,6 +135,7 @@ class StructureDataModule(LightningDataModule):
         self.validation = validation
         self.batch_size = batch_size
         self.seed = seed
+        self.packed = packed
         self.rank, self.size = 0, 1
         self._mine = {"train": train, "validation": validation}
         self._moved: dict[int, AtomBatch] = {}
@@ -167,7 +176,7 @@ class StructureDataModule(LightningDataModule):
         if self.trainer is not None and self._limit is not None:
             self.trainer.limit_val_batches, self._limit = self._limit, None
 
-    def train_dataloader(self) -> DataLoader[AtomBatch]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Batches to train on, shuffled anew in every epoch.
 
         Returns:
@@ -175,7 +184,7 @@ class StructureDataModule(LightningDataModule):
         """
         return self._loader("train", self.seed)
 
-    def val_dataloader(self) -> DataLoader[AtomBatch] | list[DataLoader[AtomBatch]]:
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Batches to validate on, always in the same order.
 
         Returns:
@@ -184,12 +193,12 @@ class StructureDataModule(LightningDataModule):
         return [] if self.validation is None else self._loader("validation", None)
 
     def transfer_batch_to_device(
-        self, batch: AtomBatch, device: torch.device, dataloader_idx: int
-    ) -> AtomBatch:
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         """Move a batch to the device of the model; called by Lightning.
 
         Args:
-            batch: a full batch or a mini-batch.
+            batch: a full batch or a mini-batch; packed ones are on their device already.
             device: the device of the model.
             dataloader_idx: number of the loader, not used.
 
@@ -197,7 +206,7 @@ class StructureDataModule(LightningDataModule):
             The batch itself where it already is on the device; of a full batch the copy that was
             made the first time.
         """
-        if batch.features.device == device:
+        if batch.features.device == device or isinstance(batch, PackedBatch):
             return batch
         if all(batch is not resident for resident in self._mine.values()):
             return batch.to(device)
@@ -213,13 +222,13 @@ class StructureDataModule(LightningDataModule):
         mine = shares(batch.counts, self.size)[self.rank]
         return batch.select(torch.arange(mine.start, mine.stop))
 
-    def _loader(self, name: str, seed: int | None) -> DataLoader[AtomBatch]:
+    def _loader(self, name: str, seed: int | None) -> DataLoader[Batch]:
         """A loader in this process that hands over what the dataset returns, untouched."""
         batch = self._mine[name]
         assert batch is not None
         place = self.rank, self.size
         return DataLoader(
-            _Structures(batch),
+            _Structures(batch, self.packed),
             batch_size=None,
             sampler=EpochSampler(batch.n_structures, self.batch_size, seed, *place),
             collate_fn=_untouched,

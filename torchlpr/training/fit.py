@@ -21,14 +21,16 @@ from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import fit_linear
 from torchlpr.training.environment import trained_by_first
-from torchlpr.training.network import AdamSettings, train_network
+from torchlpr.training.lbfgs import LBFGSSettings, train_lbfgs
+from torchlpr.training.adam_settings import AdamSettings
+from torchlpr.training.network import train_network
 from torchlpr.training.second_order import train_second_order
 from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
 __all__ = ["FitResult", "energy_errors", "energy_rmse", "fit", "force_errors", "force_rmse"]
 
-Optimizer = Literal["auto", "adam", "lm", "adam+lm", "closed-form"]
+Optimizer = Literal["auto", "adam", "lm", "adam+lm", "lbfgs", "closed-form"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,9 @@ class FitResult:
         rmse: training error of the energy per atom, eV.
         stationarity: how close the weights are to a minimum.
         seconds: wall time.
-        epochs: one row an epoch of Adam: epoch, loss (eV^2), training RMSE, validation RMSE
-            (eV), learning rate.
+        epochs: one row an epoch of Adam or L-BFGS: epoch, loss (eV^2), training RMSE, validation
+            RMSE (eV), learning rate (of L-BFGS the length of the step), and where forces weigh
+            their training and validation RMSE (eV/Å).
         steps: one row a second-order step: step, phase (0 Levenberg-Marquardt, 1 Newton), loss
             (eV^2), |grad|, damping, radius (eV), Hessian-vector products so far.
         force_rmse: training error of a component of a force, eV/Å; None where forces do not weigh.
@@ -74,6 +77,7 @@ def fit(
     *,
     settings: AdamSettings | None = None,
     lm_settings: LMSettings | None = None,
+    lbfgs_settings: LBFGSSettings | None = None,
     validation: AtomBatch | None = None,
     out: str | Path | None = None,
     progress: bool = True,
@@ -90,21 +94,22 @@ def fit(
             (``descriptor(structures, derivatives=True)``) where the objective weighs forces.
         objective: the loss.
         optimizer: "closed-form" for linear and kernel heads (exact); for networks "adam",
-            "lm" (Levenberg-Marquardt, then trust-region Newton) or "adam+lm" (Adam, then LM from
-            where it ended);
+            "lm" (Levenberg-Marquardt, then trust-region Newton), "adam+lm" (Adam, then LM from
+            where it ended) or "lbfgs" (L-BFGS on the full batch);
             "auto" is the closed form where there is one, "adam" where a setting of Adam is
             given, else "lm".
         settings: Adam's settings.
         lm_settings: when Levenberg-Marquardt and Newton stop.
-        validation: structures whose error Adam logs.
+        lbfgs_settings: when L-BFGS stops.
+        validation: structures whose error Adam and L-BFGS log.
         out: folder for logs and the checkpoints that a killed training resumes from.
         progress: whether to show bars.
         callbacks: further Lightning callbacks for Adam.
         ranks: processes that each make this call with the same arguments. Adam's steps are shared
-            by all; closed forms, Levenberg-Marquardt and the stationarity are the work of the
-            first, for which the others wait. All end with the same weights and result.
+            by all; closed forms, Levenberg-Marquardt, L-BFGS and the stationarity are the work of
+            the first, for which the others wait. All end with the same weights and result.
         **adam: single settings of Adam in place of ``settings``: epochs, lr, factor, patience,
-            cooldown, batch_size, seed.
+            cooldown, batch_size, seed, iterations, final_lr.
 
     Returns:
         What was reached, and how close to a minimum that is.
@@ -120,12 +125,16 @@ def fit(
     epochs, steps = list[tuple[float, ...]](), list[tuple[float, ...]]()
     if used.startswith("adam"):
         valid = validation and validation.to(dtype=batch.features.dtype)
-        data = batch, objective, chosen, valid
-        epochs = train_network(model, *data, out, progress, callbacks, ranks)
+        epochs = train_network(
+            model, batch, objective, chosen, valid, out, progress, callbacks, ranks
+        )
 
     def finish() -> FitResult:
         if used == "closed-form" and isinstance(model, LinearInParameters):
             fit_linear(model, batch, objective)
+        if used == "lbfgs":
+            data = batch, objective, lbfgs_settings, validation
+            epochs.extend(train_lbfgs(model, *data, out, progress))
         if used.endswith("lm"):
             steps.extend(train_second_order(model, batch, objective, lm_settings, out, progress))
         reached = stationarity(model, batch, objective)

@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchlpr.free_memory import memory_limit
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.models.activations import curve
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.packed import PackedBatch
+from torchlpr.structures.packed import PackedBatch, packed_bytes
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order
 
-__all__ = ["batch_loss", "batch_residuals"]
+__all__ = ["batch_loss", "batch_residuals", "packs"]
 
 
 def batch_loss(
@@ -82,6 +83,28 @@ def batch_residuals(
         assert isinstance(model, BehlerParrinelloMLP)
         energies, forces = _residuals(_Passes(model, batch), batch, objective)
         return torch.cat([energies, *(force.reshape(-1) for force in forces)])
+
+
+def packs(
+    model: nn.Module, batch: AtomBatch, validation: AtomBatch | None, objective: Objective
+) -> bool:
+    """Whether training goes by packed structures: a network, forces, and memory for both.
+
+    Args:
+        model: what is trained.
+        batch: training structures.
+        validation: structures whose error is logged.
+        objective: the loss.
+
+    Returns:
+        Whether.
+    """
+    if not isinstance(model, BehlerParrinelloMLP) or not objective.force_weight:
+        return False
+    sizes = [packed_bytes(part) for part in (batch, validation) if part is not None]
+    if any(size is None for size in sizes):
+        return False
+    return sum(size or 0 for size in sizes) <= memory_limit(device=batch.features.device)
 
 
 class _Known(torch.autograd.Function):
