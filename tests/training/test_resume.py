@@ -27,7 +27,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "epochs": 30, "lr": 0.5, "patience": 2, "cooldown": 3},
     "mini-batches": {"optimizer": "adam", "epochs": 12, "batch_size": 2, "seed": 5},
     "iterations": {
-        "optimizer": "adam", "iterations": 30, "batch_size": 2, "lr": 0.1, "final_lr": 1e-3,
+        "optimizer": "adam",
+        "iterations": 30,
+        "batch_size": 2,
+        "lr": 0.1,
+        "final_lr": 1e-3,
     },
     "lm": {"optimizer": "lm", "lm_settings": LMSettings(12, 1e-12, 0)},
     "lbfgs": {"optimizer": "lbfgs", "lbfgs_settings": LBFGSSettings(12, 4)},

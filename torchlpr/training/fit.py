@@ -11,24 +11,25 @@ from typing import Literal, get_args
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
-from torchlpr.objective import Objective, predict
+from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.closed_form import fit_linear
 from torchlpr.training.environment import trained_by_first
+from torchlpr.training.errors import energy_rmse, force_rmse
 from torchlpr.training.lbfgs import LBFGSSettings, train_lbfgs
-from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.network import train_network
 from torchlpr.training.second_order import train_second_order
 from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
-__all__ = ["FitResult", "energy_errors", "energy_rmse", "fit", "force_errors", "force_rmse"]
+__all__ = ["FitResult", "fit"]
 
 Optimizer = Literal["auto", "adam", "lm", "adam+lm", "lbfgs", "closed-form"]
 
@@ -189,71 +190,6 @@ def _check_trainable(model: nn.Module, one: AtomBatch) -> None:
             f"the energies of {name} do not depend on its parameters, so nothing can be trained; "
             "look at its forward method"
         )
-
-
-def energy_errors(model: nn.Module, batch: AtomBatch) -> Tensor:
-    """Error of each structure's energy per atom.
-
-    Args:
-        model: maps (features, types) to atomic energies; asked in evaluation mode.
-        batch: structures with energies.
-
-    Returns:
-        Predicted minus reference energy in eV per atom, shape (structures,).
-    """
-    twin = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        local = twin(batch.features.to(next(twin.parameters()).dtype), batch.types)
-    local = local.to(torch.float64)
-    totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
-    return (totals - batch.labels()) / batch.counts
-
-
-def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
-    """Root mean square of :func:`energy_errors`, in eV per atom.
-
-    Args:
-        model: maps (features, types) to atomic energies.
-        batch: structures with energies.
-
-    Returns:
-        RMSE in eV per atom.
-    """
-    return float(energy_errors(model, batch).square().mean().sqrt())
-
-
-def force_errors(model: nn.Module, batch: AtomBatch) -> Tensor | None:
-    """Error of the force on each atom that has one.
-
-    Args:
-        model: maps (features, types) to atomic energies; asked in evaluation mode.
-        batch: structures with forces and derivatives.
-
-    Returns:
-        Predicted minus reference force in eV/Å, shape (atoms with forces, 3), None where the
-        batch has no forces or no derivatives.
-    """
-    if batch.forces is None or batch.derivatives is None:
-        return None
-    twin = copy.deepcopy(model).eval()
-    known = batch.has_forces[batch.structure]
-    with torch.no_grad():
-        _, forces = predict(twin, batch.to(dtype=next(twin.parameters()).dtype))
-    return forces[known].to(torch.float64) - batch.forces[known]
-
-
-def force_rmse(model: nn.Module, batch: AtomBatch) -> float | None:
-    """Root mean square of the components of :func:`force_errors`, in eV/Å.
-
-    Args:
-        model: maps (features, types) to atomic energies.
-        batch: structures with forces and derivatives.
-
-    Returns:
-        RMSE in eV/Å, None where there is nothing to compare.
-    """
-    errors = force_errors(model, batch)
-    return None if errors is None else float(errors.square().mean().sqrt())
 
 
 def _override(settings: AdamSettings, changes: dict[str, float | int | None]) -> AdamSettings:

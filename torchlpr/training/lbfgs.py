@@ -175,9 +175,12 @@ class _Run:
         if self._seen is None or not torch.equal(self._seen[0], weights):
             with torch.enable_grad():
                 loss, residuals = batch_loss(self.model, self.batch, self.objective)
-            self._seen = weights, loss.detach(), residuals, [
-                *torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            ]
+            self._seen = (
+                weights,
+                loss.detach(),
+                residuals,
+                [*torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)],
+            )
         for parameter, gradient in zip(parameters, self._seen[3], strict=True):
             parameter.grad = gradient
         return self._seen[1]
@@ -228,4 +231,3 @@ def _data(batch: AtomBatch, objective: Objective, packed: bool) -> Batch:
     if packed:
         return PackedStructures(data).take(range(data.n_structures))
     return data if objective.force_weight else replace(data, forces=None, derivatives=None)
-
