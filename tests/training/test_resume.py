@@ -14,7 +14,7 @@ from tests.cases import MODELS, make_batch
 from tests.training import dense
 from torchlpr import BehlerParrinelloMLP, InputError, Objective
 from torchlpr.models import compression
-from torchlpr.training import LBFGSSettings, LMSettings, fit
+from torchlpr.training import LBFGSSettings, LMSettings, fit, lbfgs
 from torchlpr.training.callbacks import ResumableCheckpoint
 from torchlpr.training.network import CHECKPOINT
 from torchlpr.training.problem import Linearisation, Problem
@@ -109,6 +109,26 @@ def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 5, 11])
+def test_lbfgs_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("lbfgs", tmp_path / "whole")
+    real = lbfgs._Run.step
+
+    def killed(run: Any) -> None:
+        if len(run.rows) == stop:
+            raise Killed
+        real(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lbfgs._Run, "step", killed)
+        with pytest.raises(Killed):
+            train("lbfgs", tmp_path / "cut")
+    same(whole, train("lbfgs", tmp_path / "cut"))
+    tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 13
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
 def test_levenberg_marquardt_goes_on(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +197,7 @@ def other_energies() -> Any:
 
 
 @pytest.mark.parametrize("what", [*OTHERS, "settings"])
-@pytest.mark.parametrize("way", ["adam", "lm"])
+@pytest.mark.parametrize("way", ["adam", "lm", "lbfgs"])
 def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path) -> None:
     train(way, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -187,7 +207,11 @@ def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path)
         with torch.no_grad():
             next(model.parameters()).add_(1e-12)
     if what == "settings":
-        options |= {"epochs": 31} if way == "adam" else {"lm_settings": LMSettings(steps=13)}
+        options |= {
+            "adam": {"epochs": 31},
+            "lm": {"lm_settings": LMSettings(steps=13)},
+            "lbfgs": {"lbfgs_settings": LBFGSSettings(13)},
+        }[way]
     with pytest.raises(InputError, match="other data or with other settings; choose another"):
         fit(model, batch, objective, out=tmp_path, progress=False, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

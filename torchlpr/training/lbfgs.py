@@ -29,6 +29,10 @@ from torchlpr.training.resume import SavePoint, fingerprint
 __all__ = ["LBFGSSettings", "train_lbfgs"]
 
 Batch = AtomBatch | PackedBatch
+EVALUATIONS = 25  # of a line search at most; left out, torch would allow none
+# torch learns nothing from a step along which the gradient changes by less than 1e-10; the loss is
+# multiplied so that this is far below its rounding
+LARGE = 1e10
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class _Run:
         self.every = max(1, settings.epochs // 200)
         self.rows, self.done = list[tuple[float, ...]](), False
         self._errors = math.nan, math.nan
+        self.scale: float | None = None
         self._seen: tuple[Tensor, Tensor, Tensor, list[Tensor]] | None = None
         self.optimizer = self._optimizer()
 
@@ -133,6 +138,7 @@ class _Run:
         return torch.optim.LBFGS(
             self.model.parameters(),
             max_iter=1,
+            max_eval=EVALUATIONS,
             tolerance_grad=0,
             tolerance_change=0,
             history_size=self.settings.history,
@@ -142,7 +148,8 @@ class _Run:
     def step(self) -> None:
         """One step, and a row that describes where it began."""
         epoch, before = len(self.rows), self._weights()
-        loss = float(self._evaluate())
+        self._evaluate()
+        loss = self._loss()
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} in epoch {epoch}; look at energies and features, or start "
@@ -169,7 +176,7 @@ class _Run:
         self.rows.append(row + forces if self.objective.force_weight else row)
 
     def _evaluate(self) -> Tensor:
-        """The loss, and its gradient into the parameters; not again at the same weights."""
+        """The scaled loss, its gradient into the parameters; not again at the same weights."""
         weights = self._weights()
         parameters = list(self.model.parameters())
         if self._seen is None or not torch.equal(self._seen[0], weights):
@@ -181,9 +188,15 @@ class _Run:
                 residuals,
                 [*torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)],
             )
+        if self.scale is None:
+            self.scale = LARGE / (self._loss() or 1.0)
         for parameter, gradient in zip(parameters, self._seen[3], strict=True):
-            parameter.grad = gradient
-        return self._seen[1]
+            parameter.grad = self.scale * gradient
+        return self.scale * self._seen[1]
+
+    def _loss(self) -> float:
+        assert self._seen is not None
+        return float(self._seen[1])
 
     def _residuals(self) -> Tensor:
         assert self._seen is not None
@@ -211,6 +224,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "rows": self.rows,
             "errors": self._errors,
+            "scale": self.scale,
             "done": self.done,
         }
 
@@ -223,6 +237,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rows = [tuple(row) for row in state["rows"]]
         self._errors, self.done = tuple(state["errors"]), state["done"]
+        self.scale = state["scale"]
 
 
 def _data(batch: AtomBatch, objective: Objective, packed: bool) -> Batch:
