@@ -32,11 +32,11 @@ def test_a_minimum_is_reached(name: str, kind: str) -> None:
     assert result.optimizer == "lbfgs"
     assert len(result.epochs) < 400  # the tolerance, or rounding, ended it
     assert result.stationarity.is_minimum
-    assert result.stationarity.relative_gradient < 1e-6
+    assert result.stationarity.newton_decrement < 1e-12 * result.loss
     if name.startswith("kernel"):
         twin = build()
         fit(twin, batch, objective, "closed-form")
-        np.testing.assert_allclose(dense.flat(model), dense.flat(twin), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(dense.flat(model), dense.flat(twin), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)

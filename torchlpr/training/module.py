@@ -75,18 +75,42 @@ class PotentialModule(L.LightningModule):
 
         Returns:
             The loss in eV^2, scalar.
+        """
+        whole = self._batch_length(batch_idx, batch.n_structures, self.n_structures)
+        loss = self.loss(batch, whole)
+        if self._is_last(batch_idx):
+            self._log_sums()
+        return loss
+
+    def loss(self, batch: Batch, whole: int) -> Tensor:
+        """Loss of one batch, scaled to the whole training set; added to the sums to be logged.
+
+        Args:
+            batch: structures with energies.
+            whole: number of structures of the batch in all processes together.
+
+        Returns:
+            The loss in eV^2, scalar.
 
         Raises:
             FloatingPointError: if the loss is not finite.
         """
-        whole = self._batch_length(batch_idx, batch.n_structures, self.n_structures)
         scale = self._processes * self.n_structures / whole
         loss, residuals = batch_loss(self.model, batch, self.objective, scale)
         if self._processes == 1:
             self._check(loss.detach())
         errors = self._errors(residuals, batch.n_structures, whole)
-        self._add(batch_idx, {"loss": loss.detach(), **errors}, whole)
+        self._add({"loss": loss.detach(), **errors}, whole)
         return loss
+
+    def _is_last(self, batch_idx: int) -> bool:
+        """Whether this step is the last of its epoch."""
+        if self._trainer is None:
+            return False
+        trainer = self.trainer
+        return (
+            batch_idx + 1 == trainer.num_training_batches or trainer.global_step + 1 == self.steps
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """End the training after the last step.
@@ -143,20 +167,15 @@ class PotentialModule(L.LightningModule):
             errors["force_count"] = forces.new_tensor(float(len(forces)))
         return errors
 
-    def _add(self, batch_idx: int, values: dict[str, Tensor], whole: int) -> None:
-        """Add up what an epoch's training batches say, and log it with the last of them.
-
-        Lightning's own averages cost more than a step on a small batch.
-        """
-        if self._trainer is None:
-            return
+    def _add(self, values: dict[str, Tensor], whole: int) -> None:
+        """Add up what batches say: Lightning's own averages cost more than a small step."""
         for name, value in values.items():
             weighed = value if name.startswith("force") else value * whole
             self._sums[name] = self._sums[name] + weighed if name in self._sums else weighed
         self._weight += whole
-        trainer = self.trainer
-        if batch_idx + 1 < trainer.num_training_batches and trainer.global_step + 1 != self.steps:
-            return
+
+    def _log_sums(self) -> None:
+        """Log the means over the epoch, and begin anew."""
         for name, total in self._sums.items():
             self._log(f"train/{name}", total / self._weight, 1)
         self._sums, self._weight = {}, 0

@@ -20,6 +20,7 @@ from torchlpr.structures.datamodule import StructureDataModule
 from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
 from torchlpr.training.environment import strategy_of
+from torchlpr.training.epoch_module import EpochModule
 from torchlpr.training.losses import packs
 from torchlpr.training.module import PotentialModule
 from torchlpr.training.resume import fingerprint
@@ -67,12 +68,13 @@ def train_network(
         folder = None if out is None else make_folder(out)
     strategy = strategy_of(ranks, batch.features.device)
     packed = packs(model, batch, validation, objective)
-    data = StructureDataModule(batch, validation, settings.batch_size, settings.seed, packed)
+    whole = ranks.size == 1 and settings.batch_size is not None
+    data = StructureDataModule(batch, validation, settings.batch_size, settings.seed, packed, whole)
     with_forces = objective.force_weight > 0
     table = folder / "metrics.csv" if folder and ranks.first else None
     epochs, steps = settings.length(batch.n_structures)
     log = TrainingLog(epochs, table, progress and ranks.first, with_forces)
-    module = PotentialModule(
+    module = (EpochModule if whole else PotentialModule)(
         model,
         objective,
         batch.n_structures,
