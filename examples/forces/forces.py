@@ -20,13 +20,14 @@ import yaml
 from ase import Atoms
 
 import torchlpr
-from torchlpr import AtomBatch, BehlerParrinelloMLP, CompositionBaseline
+from torchlpr import AtomBatch, CompositionBaseline, SparseKernelModel
 from torchlpr.analysis.figures import class_style, figure, save_figure
 from torchlpr.analysis.plots_fit import parity
 from torchlpr.files import atomic_path
+from torchlpr.models.inducing import select_inducing
 from torchlpr.pipeline.config import DescriptorConfig
 from torchlpr.pipeline.data import Parts, describe
-from torchlpr.training import LMSettings, fit, mean_loss_objective
+from torchlpr.training import fit, mean_loss_objective
 from torchlpr.training.errors import energy_errors, force_errors
 
 HERE = Path(__file__).parent
@@ -35,6 +36,8 @@ COLUMNS = (
     "energy_rmse_test", "force_rmse_train", "force_rmse_test", "relative_gradient",
     "newton_decrement", "is_minimum", "cpu_seconds",
 )  # fmt: skip
+
+PARTS = ("train", "test")
 
 Errors = dict[str, np.ndarray]
 
@@ -49,18 +52,17 @@ def parts_of(structures: list[Atoms], settings: dict, seed: int) -> Parts:
 
 
 def train(
-    batches: dict[str, AtomBatch], settings: dict, size: int, seed: int
+    batches: dict[str, AtomBatch], settings: dict, size: int
 ) -> tuple[dict, dict[str, Errors]]:
     """Train on the first structures; the row of the table, and what the figures need."""
     start = time.process_time()
     part = batches["train"].select(torch.arange(size))
     baseline = CompositionBaseline.fit(part)
     data = {"train": baseline.subtract(part), "test": baseline.subtract(batches["test"])}
-    n_features = part.features.shape[1]
-    model = BehlerParrinelloMLP(n_features, ["Si"], settings["hidden"], bias=True, seed=seed)
+    inducing = select_inducing(data["train"], settings["n_inducing"], settings["zeta"])
+    model = SparseKernelModel(inducing, settings["zeta"])
     objective = mean_loss_objective(data["train"], settings["l2"], settings["force_weight"])
-    lm = LMSettings(settings["steps"], tolerance=1e-4, newton_steps=0)
-    result = fit(model, data["train"], objective, "lm", lm_settings=lm, progress=False)
+    result = fit(model, data["train"], objective, "closed-form")
     row = {
         "structures": size,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -104,7 +106,7 @@ def run(settings: dict, data: Path, out: Path) -> None:
                 key = (place, kind, str(seed), str(size))
                 if key in done:
                     continue
-                row, errors = train(batches, settings, size, seed)
+                row, errors = train(batches, settings, size)
                 rows.append(dict(zip(COLUMNS[:3], key[:3], strict=True)) | row)
                 print(", ".join(f"{name} {rows[-1][name]}" for name in COLUMNS), flush=True)
                 if seed == settings["seeds"][0] and size == max(settings["sizes"]):
@@ -174,9 +176,7 @@ def histograms(settings: dict, place: str, out: Path) -> None:
             (axes[0, column], "energy", 1e3, "meV/atom"),
             (axes[1, column], "force", 1.0, "eV/Å"),
         ):
-            values = {
-                p: factor * errors[f"{p}/{quantity} error"].ravel() for p in ("train", "test")
-            }
+            values = {p: factor * errors[f"{p}/{quantity} error"].ravel() for p in PARTS}
             edge = np.quantile(np.abs(values["test"]), 0.99)
             bins = np.linspace(-edge, edge, 26 if quantity == "energy" else 61)
             for number, (part, v) in enumerate(values.items()):
@@ -197,13 +197,8 @@ def correlation(settings: dict, place: str, out: Path) -> None:
     fig, axes = figure(2, len(settings["descriptors"]), panel=(4.0, 3.8))
     for column, kind in enumerate(settings["descriptors"]):
         errors = load_errors(out, place, kind)
-        energies = {
-            p: (errors[f"{p}/energy"], errors[f"{p}/energy error"]) for p in ("train", "test")
-        }
-        forces = {
-            p: (errors[f"{p}/force"][:, 0], errors[f"{p}/force error"][:, 0])
-            for p in ("train", "test")
-        }
+        energies = {p: (errors[f"{p}/energy"], errors[f"{p}/energy error"]) for p in PARTS}
+        forces = {p: (errors[f"{p}/force"][:, 0], errors[f"{p}/force error"][:, 0]) for p in PARTS}
         parity(axes[0, column], {p: (x, x + e) for p, (x, e) in energies.items()})
         parity(axes[1, column], {p: (x, x + e) for p, (x, e) in forces.items()}, "force")
         axes[0, column].set_title(f"{place}, {kind}")
