@@ -231,7 +231,7 @@ def test_processes_share_mini_batches_without_padding() -> None:
 
 def test_an_epoch_at_once_holds_the_same_batches_in_the_same_order():
     """Its order is set after the loader was asked for its iterator, as Lightning does."""
-    batch = make_batch(7)
+    resident = batch()
     one, whole = (EpochSampler(7, 3, 5, whole=whole) for whole in (False, True))
     for epoch in (0, 4):
         iterator = iter(whole)
@@ -240,6 +240,6 @@ def test_an_epoch_at_once_holds_the_same_batches_in_the_same_order():
         (order,) = iterator
         assert order == list(one)
         assert (len(whole), len(one)) == (1, 3)
-        batches = list(Epoch(ResidentStructures(batch, packed=False), order))
+        batches = list(Epoch(ResidentStructures(resident, packed=False), order))
         for indices, part in zip(order, batches, strict=True):
-            assert torch.equal(part.features, batch.select(indices).features)
+            assert torch.equal(part.features, resident.select(indices).features)
