@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torchlpr.files import atomic_path
+from torchlpr.files import write_table
 from torchlpr.pipeline.fit import write_json
 
 __all__ = ["Claim", "StudyReport", "write_table"]
@@ -62,16 +60,3 @@ class StudyReport:
             verdict = "holds" if claim.holds else "FAILS"
             lines.append(f"  {verdict}  {claim.text}: {claim.value:.4g}")
         return "\n".join([*lines, f"figures, tables and summary.json are in {self.folder}"])
-
-
-def write_table(path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[str]]) -> None:
-    """Write the numbers of a figure beside it, as CSV.
-
-    Args:
-        path: the file; written whole or not at all.
-        columns: equally long columns by name.
-    """
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
