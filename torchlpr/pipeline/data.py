@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ase import Atoms
 from ase.data import chemical_symbols
-from tqdm import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.shared import describe_shared
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.state import Descriptor
@@ -118,14 +118,13 @@ def described_chunks(
     Yields:
         Consecutive structures.
     """
-    show = None if progress is None else not progress
-    with tqdm(total=len(structures), desc=what, unit="", disable=show, delay=2) as bar:
+    with bar(len(structures), what, "structure", progress) as shown:
         forces = run.rigidity.objective.force_weight > 0
         size = FORCE_CHUNK if forces else CHUNK
         for start in range(0, len(structures), size):
             part = structures[start : start + size]
             yield run.descriptor(part, progress=False, derivatives=forces)
-            bar.update(len(part))
+            shown.update(len(part))
 
 
 def _described(parts: Parts, config: DescriptorConfig) -> Descriptor:

@@ -49,9 +49,12 @@ class StudyReport:
 
     def save(self) -> None:
         """Write the claims to summary.json in the study's folder."""
+        write_json(self.folder / "summary.json", self.as_dict())
+
+    def as_dict(self) -> dict[str, object]:
+        """The claims as plain data."""
         claims = [asdict(claim) for claim in self.claims]
-        content = {"study": self.name, "data": self.data, "holds": self.holds, "claims": claims}
-        write_json(self.folder / "summary.json", content)
+        return {"study": self.name, "data": self.data, "holds": self.holds, "claims": claims}
 
     def __str__(self) -> str:
         """One line a claim."""

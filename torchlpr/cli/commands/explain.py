@@ -14,7 +14,11 @@ class Explain:
 
     The training file is read again: the run keeps no structures.
 
-    Example: torchlpr explain run new.xyz --atom 12 --plot atom12.png
+    Example:
+        torchlpr explain run new.xyz --atom 12 --plot atom12.png
+
+        prints the ten training structures with the largest shares of the LPR of atom 12, and the
+        shares of all energies, of all forces and of the regulariser.
     """
 
     @staticmethod

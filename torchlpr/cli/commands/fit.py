@@ -15,10 +15,15 @@ __all__ = ["Fit"]
 class Fit:
     """Train a model on energies, and on forces if they weigh; keep all that its rigidity needs.
 
-    Example: torchlpr fit --data.train train.xyz --model.kind kernel --out run
-
     Several processes share features, Adam's steps and the rigidity (other optimisers are the work
     of the first): torchrun --nproc-per-node 4 -m torchlpr fit ...
+
+    Example:
+        torchlpr fit --data.train train.xyz --model.kind kernel --out run
+
+        chooses the regulariser on a tenth of train.xyz, prints errors and whether the weights are
+        at a minimum, and writes run/, which the other commands take; --print_config shows all
+        settings.
     """
 
     @staticmethod
