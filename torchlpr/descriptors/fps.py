@@ -33,7 +33,7 @@ def farthest_point_sampling(
 ) -> Tensor:
     r"""Choose points one by one, each the farthest from those already chosen.
 
-    .. math:: s_{k+1} = \arg\max_i \min_{j \le k} |x_i - x_{s_j}|
+    .. math:: s_{k+1} = \mathrm{arg}\max_i \min_{j \le k} |x_i - x_{s_j}|
 
     Ties go to the lowest index. Distances are taken as norms of differences, in which nothing
     cancels; beyond the features the memory is O(atoms).

@@ -1,8 +1,9 @@
 """Formulas as MathML, which browsers draw by themselves: no script, no font, no network."""
 
+import re
+
 from docutils import nodes
-from docutils.utils.math import MathError
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
@@ -10,23 +11,23 @@ from sphinx.writers.html5 import HTML5Translator
 logger = logging.getLogger(__name__)
 
 
-def convert(node: nodes.Element, block: bool) -> str:
-    """MathML of a formula; one that cannot be drawn is a warning, and so fails the build."""
+def formula(node: nodes.Element, display: str) -> str:
+    """MathML of a formula; a command that is not understood is a warning: it fails the build."""
     text = node.astext().strip()
-    try:
-        return tex2mathml(text, as_block=block)
-    except MathError as error:
-        logger.warning("cannot draw the formula %s: %s", text, error, location=node)
-        return f"<code>{text}</code>"
+    found = convert(text, display=display)
+    if "\\" in found:
+        logger.warning("cannot draw the formula %s", text, location=node)
+    # a bar is a fence on either side, which browsers cannot know: without space
+    return re.sub(r"<mo( [^>]*)?>(?=&#x0007C;)", r'<mo\1 lspace="0" rspace="0">', found)
 
 
 def inline(writer: HTML5Translator, node: nodes.math) -> None:
-    writer.body.append(convert(node, False))
+    writer.body.append(formula(node, "inline"))
     raise nodes.SkipNode
 
 
 def block(writer: HTML5Translator, node: nodes.math_block) -> None:
-    writer.body.append(convert(node, True))
+    writer.body.append(formula(node, "block"))
     raise nodes.SkipNode
 
 

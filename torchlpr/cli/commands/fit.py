@@ -60,5 +60,7 @@ class Fit:
             if f"force_rmse_{name}" in run.metrics:
                 print(f"force RMSE {name}: {run.metrics[f'force_rmse_{name}']:.3e} eV/Å")
         print(f"mu {run.metrics['mu']:.3e}, {run.metrics['rigidity_algorithm']}")
+        if run.metrics.get("mu_at_edge_of_grid"):
+            print("this mu is at an end of the grid that was tried; widen it by objective.grid")
         print(run.stationarity.sentence())
         print(f"{settings.out} is ready for: torchlpr rigidity {settings.out} STRUCTURES")
