@@ -26,6 +26,7 @@ BATCH, VALIDATION = make_batch(7, TYPES), make_batch(3, TYPES, seed=1)
 WAYS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "epochs": 30, "lr": 0.5, "patience": 2, "cooldown": 3},
     "mini-batches": {"optimizer": "adam", "epochs": 12, "batch_size": 2, "seed": 5},
+    "early": {"optimizer": "adam", "epochs": 99, "lr": 0.1, "early_stopping": 9},
     "lm": {"optimizer": "lm", "lm_settings": LMSettings(12, 1e-12, 0)},
     "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(12, 1e-8, 0)},
 }
@@ -86,7 +87,7 @@ def test_the_same_seed_gives_the_same_bits(way: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 6, 11])
-@pytest.mark.parametrize("way", ["adam", "mini-batches"])
+@pytest.mark.parametrize("way", ["adam", "mini-batches", "early"])
 def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     whole = train(way, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -97,7 +98,8 @@ def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
     assert tables[0] == tables[1]
     assert tables[0].splitlines()[0] == "epoch,loss,rmse_train,rmse_validation,lr"
-    assert len(tables[0].splitlines()) == 1 + WAYS[way]["epochs"]
+    assert len(tables[0].splitlines()) == 1 + len(whole[1].epochs)
+    assert (len(whole[1].epochs) < WAYS[way]["epochs"]) == (way == "early")
 
 
 @pytest.mark.parametrize("stop", [1, 5, 11])

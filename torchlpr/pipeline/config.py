@@ -157,6 +157,8 @@ class TrainingConfig:
         cooldown: epochs to wait after it fell.
         batch_size: structures a step of Adam, null for all.
         seed: seed of the order of mini-batches.
+        early_stopping: epochs of Adam without a lower validation error after which it ends with
+            its best weights, null for never.
         float32: train in single precision; rigidity is computed in double all the same.
     """
 
@@ -171,6 +173,7 @@ class TrainingConfig:
     cooldown: int = 100
     batch_size: int | None = None
     seed: int = 0
+    early_stopping: int | None = None
     float32: bool = False
 
 

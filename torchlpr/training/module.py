@@ -79,14 +79,17 @@ class PotentialModule(L.LightningModule):
         return loss
 
     def validation_step(self, batch: AtomBatch, batch_idx: int) -> None:
-        """Log the validation error.
+        """Log the validation error, and the data term of the loss for each structure.
 
         Args:
             batch: structures with energies.
             batch_idx: position in the epoch.
         """
         whole = self._batch_length(batch_idx, batch.n_structures, self.n_validation)
-        self._log_errors("validation", self._residuals(batch), batch.n_structures, whole)
+        residuals = self._residuals(batch)
+        scale = self._processes / whole
+        self._log("validation/loss", self.objective.data_loss(residuals) * scale, whole)
+        self._log_errors("validation", residuals, batch.n_structures, whole)
 
     def _residuals(self, batch: AtomBatch) -> Tensor:
         return self.objective.batch_residuals(self.model, batch)

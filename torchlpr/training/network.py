@@ -20,6 +20,7 @@ from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.datamodule import StructureDataModule
 from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
+from torchlpr.training.early_stopping import EarlyStop
 from torchlpr.training.environment import strategy_of
 from torchlpr.training.module import PotentialModule
 from torchlpr.training.resume import fingerprint
@@ -41,6 +42,8 @@ class AdamSettings:
         cooldown: epochs to wait after it fell.
         batch_size: structures a step, None for the full batch.
         seed: seed of the order of mini-batches.
+        early_stopping: epochs without a lower validation error after which training ends, with
+            the weights of least validation error; None trains all epochs.
     """
 
     epochs: int = 2000
@@ -50,6 +53,7 @@ class AdamSettings:
     cooldown: int = 100
     batch_size: int | None = None
     seed: int = 0
+    early_stopping: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.lr > 0 or not 0 < self.factor < 1:
@@ -57,6 +61,8 @@ class AdamSettings:
                 f"epochs must be positive, lr positive and factor between 0 and 1, not "
                 f"{self.epochs}, {self.lr} and {self.factor}"
             )
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise InputError(f"early_stopping must be positive, not {self.early_stopping}")
 
 
 def train_network(
@@ -80,7 +86,7 @@ def train_network(
         batch: training structures with energies.
         objective: the loss.
         settings: Adam's settings.
-        validation: structures whose error is logged.
+        validation: structures whose error is logged, and stops training where asked to.
         out: folder for the log ``metrics.csv`` and the checkpoint a killed training resumes
             from; None keeps everything in memory.
         progress: whether to show a bar.
@@ -91,8 +97,16 @@ def train_network(
     Returns:
         One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate,
         and with forces their training and validation RMSE (eV/Å).
+
+    Raises:
+        InputError: if training is to stop early without structures to validate on.
     """
     settings = settings or AdamSettings()
+    if settings.early_stopping is not None and validation is None:
+        raise InputError(
+            f"early_stopping {settings.early_stopping} needs structures to validate on; give "
+            "validation"
+        )
     with ranks.agreed():
         folder = None if out is None else make_folder(out)
     strategy = strategy_of(ranks, batch.features.device)
@@ -112,10 +126,15 @@ def train_network(
         0 if validation is None else validation.n_structures,
     )
     hooks: list[L.Callback] = [log, *callbacks]
+    every_epoch = settings.early_stopping is not None
+    if settings.early_stopping is not None:
+        hooks.append(EarlyStop(settings.early_stopping))
     resume_from = None
     if folder is not None:
         path = folder / CHECKPOINT
         mark = fingerprint(model, batch, objective, settings)
+        if settings.early_stopping is not None and validation is not None:  # has a say here
+            mark += fingerprint(model, validation, objective, settings)
         hooks.append(ResumableCheckpoint(path, mark, log))
         resume_from = path if ranks.by_first(path.exists) else None
     with closing(log), _quiet_lightning():
@@ -129,7 +148,7 @@ def train_network(
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,
-            check_val_every_n_epoch=max(1, settings.epochs // 200),
+            check_val_every_n_epoch=1 if every_epoch else max(1, settings.epochs // 200),
             limit_val_batches=None if validation is not None else 0,
             num_sanity_val_steps=0,
         )
