@@ -17,7 +17,7 @@ from torchlpr.pipeline.figures import have_chemiscope, have_plots
 from torchlpr.structures.coordination import coordination_numbers
 from torchlpr.structures.disorder_protocol import BONDED
 from torchlpr.studies.carbon_data import slab_heights
-from torchlpr.studies.network_variants import Variant
+from torchlpr.studies.network_variants import DRAWN, SUBSAMPLED, Variant
 from torchlpr.studies.report import write_table
 
 if TYPE_CHECKING:
@@ -59,9 +59,10 @@ def write_tables(
     for variant in variants:
         columns[f"{variant.name} LPR"] = variant.lpr.tolist()
         columns[f"{variant.name} mu-fraction"] = variant.mu_fraction.tolist()
+        mean = variant.committees[SUBSAMPLED].mean(0) + baseline
+        columns[f"{variant.name} mean"] = mean.tolist()
         for kind, energies in variant.committees.items():
             columns[f"{variant.name} {kind} variance"] = energies.var(0).tolist()
-            columns[f"{variant.name} {kind} mean"] = (energies.mean(0) + baseline).tolist()
     write_table(folder / "atoms.csv", columns)
 
 
@@ -84,7 +85,7 @@ def _row(variant: Variant, spread: float) -> dict[str, str]:
         "median LPR / eV^-2": f"{float(variant.lpr.median()):.3g}",
         "median mu-fraction": f"{float(variant.mu_fraction.median()):.3g}",
     }
-    for kind in ("subsampled", "sample-then-optimise"):
+    for kind in (SUBSAMPLED, DRAWN):
         there = kind in variant.committees
         row[f"slope, {kind}"] = f"{variant.slope(kind):.2f}" if there else ""
         row[f"Spearman, {kind}"] = f"{variant.rank(kind):.2f}" if there else ""
@@ -97,7 +98,6 @@ def write_figures(
     film: ase.Atoms,
     baseline: float,
     cutoff: float,
-    sigma: float,
 ) -> None:
     """Draw variance.png and film.png, and write atoms.json.gz for chemiscope.
 
@@ -107,20 +107,19 @@ def write_figures(
         film: the large structure.
         baseline: energy of an atom that was subtracted, eV.
         cutoff: of the descriptor, Å.
-        sigma: noise of sample-then-optimise, eV.
     """
     if have_plots():
-        _draw_variances(folder / "variance.png", variants, sigma)
+        _draw_variances(folder / "variance.png", variants)
         _draw_film(folder / "film.png", variants, film)
     if not have_chemiscope():
         return
     first = variants[0]
     quantities: dict[str, Values] = {"lpr": first.lpr, "mu_fraction": first.mu_fraction}
     quantities["coordination"] = coordination_numbers(film, BONDED)
-    quantities["local_energy"] = first.committees["subsampled"].mean(0) + baseline
+    quantities["local_energy"] = first.committees[SUBSAMPLED].mean(0) + baseline
     for variant in variants:
         quantities[f"log10 LPR, {variant.name}"] = variant.lpr.log10()
-        variance = variant.committees["subsampled"].var(0)
+        variance = variant.committees[SUBSAMPLED].var(0)
         quantities[f"log10 variance, {variant.name}"] = variance.log10()
     write_chemiscope(
         folder / "atoms.json.gz",
@@ -132,17 +131,15 @@ def write_figures(
     )
 
 
-def _draw_variances(path: Path, variants: Sequence[Variant], sigma: float) -> None:
+def _draw_variances(path: Path, variants: Sequence[Variant]) -> None:
     """Committee variance against LPR as in Fig. S20, and LPR of two variants."""
     fig, axes = figure(2, 2, panel=(4.8, 3.9))
     for ax, variant in zip(axes.flat[:3], variants, strict=True):
         lpr = variant.lpr.numpy()
         for number, (kind, energies) in enumerate(variant.committees.items()):
-            # that of sample-then-optimise scales with the square of its noise
-            scale = 1.0 if kind == "subsampled" else (0.1 / sigma) ** 2
-            variance = scale * energies.var(0).numpy()
+            variance = energies.var(0).numpy()
             color, marker = class_style(number)
-            label = f"{kind}, ρ = {variant.rank(kind):.2f}"
+            label = f"{len(energies)} {kind}, ρ = {variant.rank(kind):.2f}"
             style = {"s": 12, "linewidths": 0, "alpha": 0.7, "marker": marker, "color": color}
             ax.scatter(lpr, variance, label=label, **style)
             _inverse(ax, lpr, variance, color)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from torchlpr.analysis.rank_statistics import log_slope, spearman
 from torchlpr.committee import Committee
-from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.models import BehlerParrinelloMLP, LinearModel
 from torchlpr.objective import Objective
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.studies.deep_linear import as_ridge
 from torchlpr.training import (
     AdamSettings,
     FitResult,
@@ -24,9 +25,20 @@ from torchlpr.training import (
     stationarity,
 )
 
-__all__ = ["CONVERGED", "EARLY", "LINEAR", "NetworkOptions", "NetworkSets", "Variant", "train"]
+__all__ = [
+    "CONVERGED",
+    "DRAWN",
+    "EARLY",
+    "LINEAR",
+    "SUBSAMPLED",
+    "NetworkOptions",
+    "NetworkSets",
+    "Variant",
+    "train",
+]
 
 CONVERGED, EARLY, LINEAR = "converged", "early-stopped", "linear"
+SUBSAMPLED, DRAWN = "subsampled", "sample-then-optimise"
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class NetworkOptions:
         patience: epochs without a lower validation error after which Adam stops.
         members: of the committees.
         fraction: of the training set that each member of a subsampled committee sees.
-        sigma: noise of sample-then-optimise, eV; small, so that members stay where energies are
-            linear in the weights.
+        member_steps: Levenberg-Marquardt steps of a member at most.
+        many: members by sample-then-optimise of the ridge regression that the linear network is.
         seed: of initial weights and of committees.
     """
 
@@ -53,7 +65,8 @@ class NetworkOptions:
     patience: int = 100
     members: int = 10
     fraction: float = 0.8
-    sigma: float = 1e-3
+    member_steps: int = 100
+    many: int = 1000
     seed: int = 0
 
 
@@ -163,21 +176,31 @@ def _committees(
     sets: NetworkSets,
     options: NetworkOptions,
 ) -> dict[str, Tensor]:
-    """Energies of members that differ in their structures, or in labels and prior."""
-    common: dict[str, Any] = {"members": options.members, "progress": False, "seed": options.seed}
-    subsample = common | {"method": "subsample", "fraction": options.fraction}
-    kinds: dict[str, tuple[Objective, dict[str, Any]]] = {}
+    """Energies of members that see a share of the structures; of the linear network others too."""
+    objective = Objective(options.mu)
+    # from the network's own weights: rigidity describes the valley that they lie in
+    lm = LMSettings(options.member_steps, 1e-3)
+    settings: dict[str, Any] = {"lm_settings": lm, "start": "model"}
     if name == EARLY:  # each for as long as the one that the validation set stopped
+        objective = Objective(options.early_mu)
         best = min(range(len(result.epochs)), key=lambda epoch: result.epochs[epoch][3])
-        settings = AdamSettings(best + 1)
-        kinds["subsampled"] = Objective(options.early_mu), subsample | {"settings": settings}
-    else:
-        objective, exact = Objective(options.mu), {"lm_settings": LMSettings(200, 1e-5)}
-        near = {"start": "model", "sigma": options.sigma}
-        kinds["subsampled"] = objective, subsample | exact
-        kinds["sample-then-optimise"] = objective, common | exact | near
-    energies = {}
-    for kind, (objective, arguments) in kinds.items():
-        committee = Committee.train(model, sets.train, objective, **arguments)
-        energies[kind] = committee.predict(sets.film).atoms.members
+        settings = {"settings": AdamSettings(best + 1)}
+    common: dict[str, Any] = {"seed": options.seed, "progress": False}
+    fresh = Committee.train(
+        model,
+        sets.train,
+        objective,
+        options.members,
+        "subsample",
+        fraction=options.fraction,
+        **common,
+        **settings,
+    )
+    energies = {SUBSAMPLED: fresh.predict(sets.film).atoms.members}
+    if name == LINEAR:
+        ridge = LinearModel(model.n_features, model.types)
+        drawn = Committee.train(
+            ridge, as_ridge(model, sets.train), objective, options.many, **common
+        )
+        energies[DRAWN] = drawn.predict(as_ridge(model, sets.film)).atoms.members
     return energies
