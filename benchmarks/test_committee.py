@@ -24,7 +24,7 @@ from torchlpr import (
     Objective,
 )
 from torchlpr.committee.tasks import draw_tasks, generator
-from torchlpr.structures.data import amorphous_silicon
+from torchlpr.structures.embedded import amorphous_silicon
 from torchlpr.training import AdamSettings, train_network
 
 STRUCTURES, EPOCHS = map(int, os.environ.get("TORCHLPR_COMMITTEE", "100,20").split(","))

@@ -169,9 +169,10 @@ def _inverse(ax: Axes, lpr: Floats, variance: Floats, color: str) -> None:
 
 def _draw_film(path: Path, variants: Sequence[Variant], film: ase.Atoms) -> None:
     """The film from its side, one panel a variant, coloured by log10 LPR."""
-    fig, axes = figure(len(variants), 1, panel=(7.2, 3.0))
+    fig, axes = figure(len(variants), 1, panel=(6.2, 3.0))
     height, axis = slab_heights(film)
-    across, depth = film.get_positions(wrap=True).T[[k for k in range(3) if k != axis]]
+    edge, other = (k for k in range(3) if k != axis)
+    across, depth = film.get_positions(wrap=True).T[[edge, other]]
     order = np.argsort(depth, kind="stable")
     for ax, variant in zip(axes[:, 0], variants, strict=True):
         logs = variant.lpr.log10().numpy()
@@ -189,5 +190,5 @@ def _draw_film(path: Path, variants: Sequence[Variant], film: ase.Atoms) -> None
         label = "log$_{10}$ (LPR / eV$^{-2}$)"
         fig.colorbar(points, ax=ax, label=label, extend="both")
         ax.set(aspect="equal", title=variant.name)
-        ax.set(xlabel="height over the lower surface / Å", ylabel="y / Å")
+        ax.set(xlabel="height over the lowest atom / Å", ylabel=f"{'xyz'[edge]} / Å")
     save_figure(fig, path)

@@ -68,8 +68,7 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
         The report.
     """
     if quick:
-        few = {"epochs": 300, "member_steps": 30, "references": 300}
-        settings = replace(settings, cells=40, **few)
+        settings = replace(settings, cells=40, epochs=300, member_steps=30, references=300)
     # 576 features as in the paper; rascaline's max_radial counted from 1
     soap = SOAP(
         cutoff=3.7,
