@@ -8,6 +8,7 @@ the range of one cutoff, and a short-ranged model can represent only that split.
 from __future__ import annotations
 
 import ase
+import numpy as np
 import torch
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from torchlpr.errors import InputError
 
 __all__ = ["CUTOFF", "stillinger_weber"]
 
+Floats = NDArray[np.float64]
+
 EPSILON, SIGMA = 2.1683, 2.0951  # eV, Å
 REACH, LAMBDA, GAMMA, COS_THETA0 = 1.80, 21.0, 1.20, -1 / 3
 A, B, P = 7.049556277, 0.6022245584, 4  # and q = 0
@@ -24,7 +27,7 @@ CUTOFF = REACH * SIGMA
 """Where the potential ends, Å."""
 
 
-def stillinger_weber(structure: ase.Atoms) -> tuple[NDArray, NDArray]:
+def stillinger_weber(structure: ase.Atoms) -> tuple[Floats, Floats]:
     r"""Site energies and forces of silicon.
 
     .. math:: E_i = \frac{1}{2} \sum_j A \epsilon [B (\sigma/r_{ij})^4 - 1]

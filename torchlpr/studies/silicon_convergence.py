@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.models import CompositionBaseline, SparseKernelModel
@@ -121,15 +120,14 @@ def _result(
     train, test, points = sets
     model = SparseKernelModel(select_inducing(train, references, zeta), zeta)
     fit(model, train, objective, progress=False)
-    forces = [float(force_rmse(model, b) or np.nan) for b in (train, test)]
-    lpr = Rigidity(model, train, objective).local(points)
-    energies = [energy_rmse(model, b) for b in (train, test, points)]
     return SizeResult(
         kind,
         train.n_structures,
         seed,
-        *energies[:2],
-        *forces,
-        energies[2],
-        float(torch.median(lpr)),
+        energy_train=energy_rmse(model, train),
+        energy_test=energy_rmse(model, test),
+        force_train=float(force_rmse(model, train) or np.nan),
+        force_test=float(force_rmse(model, test) or np.nan),
+        crystal_error=energy_rmse(model, points),
+        crystal_lpr=float(Rigidity(model, train, objective).local(points).median()),
     )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from torchlpr.analysis.figures import LPR_LABEL, class_style, figure, save_figure
+from torchlpr.analysis.figures import class_style, figure, save_figure
 from torchlpr.analysis.maps import principal_components
 from torchlpr.analysis.plots_clusters import dendrogram
 from torchlpr.analysis.plots_maps import map_by_value
 from torchlpr.studies.silicon_convergence import KINDS, SizeResult
 from torchlpr.studies.silicon_dft import DFTStage
+from torchlpr.studies.silicon_network import NetworkRun
 from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "convergence_figure",
     "dft_figure",
     "mapping_figure",
+    "network_figure",
     "ratio_figure",
 ]
 
@@ -43,6 +45,7 @@ def mapping_figure(path: Path, sets: SlabSets, stages: Sequence[SlabStage]) -> N
     errors = [(s.site_energies - sets.site_energies).numpy() for s in stages]
     limit = max(float(np.abs(e).max()) for e in errors)
     truth = sets.site_energies.numpy()
+    span = _span([s.site_energies.numpy() for s in stages] + [truth])
     for stage, error, (top, bottom) in zip(stages, errors, axes.T, strict=True):
         for number, (name, which) in enumerate((
             ("bulk-like", ~sets.surface.numpy()),
@@ -52,10 +55,10 @@ def mapping_figure(path: Path, sets: SlabSets, stages: Sequence[SlabStage]) -> N
             y = stage.site_energies.numpy()[which]
             top.plot(truth[which], y, marker, color=color, markersize=3, alpha=0.5, label=name)
         top.axline((float(truth.mean()),) * 2, slope=1, color="0.4", linewidth=1, zorder=0.5)
-        top.set(xlabel="teacher's atomic energy / eV", ylabel="predicted / eV", ylim=_span(truth))
+        top.set(xlabel="teacher's atomic energy / eV", ylabel="predicted / eV", ylim=span)
         top.set_title(
-            f"{stage.trained}\nslabs {MEV * stage.slab_rmse:.2g}, crystals "
-            f"{MEV * stage.crystal_error:.2g} meV/atom",
+            f"{stage.trained}\nerror / (meV/atom): slabs {MEV * stage.slab_rmse:.2f}, "
+            f"crystals {MEV * stage.crystal_error:.3g}",
             fontsize="medium",
         )
         label = "error of atomic energy / eV"
@@ -65,10 +68,10 @@ def mapping_figure(path: Path, sets: SlabSets, stages: Sequence[SlabStage]) -> N
     save_figure(fig, path)
 
 
-def _span(truth: np.ndarray) -> tuple[float, float]:
-    """Room for atomic energies that are far off."""
-    width = float(np.ptp(truth))
-    return float(truth.min()) - 1.6 * width, float(truth.max()) + 0.6 * width
+def _span(energies: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Limits that hold all of them, with some room."""
+    low, high = (f([f(e) for e in energies]) for f in (min, max))
+    return float(low - 0.1 * (high - low)), float(high + 0.35 * (high - low))
 
 
 def ratio_figure(path: Path, sets: SlabSets, stages: Sequence[SlabStage]) -> None:
@@ -89,7 +92,7 @@ def ratio_figure(path: Path, sets: SlabSets, stages: Sequence[SlabStage]) -> Non
         label = f"{kind[0]}, {kind[1]}"
         left.plot(x[1:], y[1:], marker, color=color, label=label)
         left.plot(x[:1], y[:1], marker, color=color, markerfacecolor="none")
-    left.set(xscale="log", yscale="log", xlabel=f"median {LPR_LABEL} of crystals")
+    left.set(xscale="log", yscale="log", xlabel="median LPR of crystals / eV$^{-2}$")
     left.set(ylabel="error of crystals / (meV/atom)")
     left.axhline(5, color="0.6", linestyle="--", linewidth=1)
     left.legend(frameon=False, fontsize="small")
@@ -160,6 +163,36 @@ def cluster_figure(path: Path, sets: SlabSets) -> None:
     save_figure(fig, path)
 
 
+def network_figure(path: Path, runs: Sequence[NetworkRun]) -> None:
+    """What the monitor sees while networks train.
+
+    Args:
+        path: of the figure.
+        runs: of all seeds.
+    """
+    fig, ((left, right),) = figure(1, 2, panel=(4.6, 3.8))
+    for number, trained in enumerate(dict.fromkeys(run.trained for run in runs)):
+        color, marker = class_style(number)
+        for k, run in enumerate(r for r in runs if r.trained == trained):
+            x = [report.epoch for report in run.reports]
+            style = {"color": color, "alpha": 0.7, "linewidth": 1.2}
+            label = {"label": f"crystals; {trained}"} if k == 0 else {}
+            errors = [MEV * e for e in run.crystal_errors]
+            left.plot(x, errors, marker=marker, markersize=4, **style, **label)
+            label = {"label": f"training set; {trained}"} if k == 0 else {}
+            left.plot(x, [MEV * r.rmse for r in run.reports], linestyle="--", **style, **label)
+            label = {"label": trained} if k == 0 else {}
+            right.plot(
+                x, [r.offset for r in run.reports], marker=marker, markersize=4, **style, **label
+            )
+    left.set(yscale="log", xlabel="epoch", ylabel="error of energies / (meV/atom)")
+    left.set_ylim(top=30 * left.get_ylim()[1])  # room for the legend
+    left.legend(frameon=False, fontsize="small", loc="upper right")
+    right.set(yscale="log", xlabel="epoch", ylabel="rigidity of the offset / eV$^{-2}$")
+    right.legend(frameon=False, title="trained on")
+    save_figure(fig, path)
+
+
 def convergence_figure(path: Path, results: Sequence[SizeResult]) -> None:
     """Errors of forces and energies against the number of structures, as in Fig. S3.
 
@@ -217,7 +250,7 @@ def dft_figure(path: Path, stages: Sequence[DFTStage]) -> None:
         x = np.concatenate([s.lpr for s in mine])
         y = MEV * np.abs(np.concatenate([s.errors for s in mine]))
         left.plot(x, y, marker, color=color, markersize=4, alpha=0.6, label=f"{n} crystals added")
-    left.set(xscale="log", yscale="log", xlabel=f"{LPR_LABEL} of invariant points")
+    left.set(xscale="log", yscale="log", xlabel="LPR of invariant points / eV$^{-2}$")
     left.set(ylabel="|error| of invariant points / (meV/atom)")
     left.legend(frameon=False)
     for number, (name, label) in enumerate((
@@ -231,5 +264,7 @@ def dft_figure(path: Path, stages: Sequence[DFTStage]) -> None:
             only = label if seed == min(s.seed for s in stages) else None
             right.plot(added, y, marker=marker, markersize=4, color=color, alpha=0.7, label=only)
     right.set(yscale="log", xlabel="crystals added", ylabel="RMSE / (meV/atom)")
+    right.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    right.minorticks_off()
     right.legend(frameon=False)
     save_figure(fig, path)

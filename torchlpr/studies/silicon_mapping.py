@@ -1,7 +1,8 @@
 """Silicon: does a potential map atomic energies correctly, or ad hoc? And what mends it.
 
 Three parts. Slabs of one thickness with an exact teacher: totals and forces are learned while
-atomic energies are off, until a crystal or a slab of another thickness is there. Crystals, slabs
+atomic energies are off, until a crystal or a slab of another thickness is there; networks are
+watched at the crystals while they train. Crystals, slabs
 and nano-clusters: errors against the number of structures. And structures with energies of
 density functional theory, where crystals of a single environment are invariant points.
 
@@ -21,9 +22,15 @@ from torchlpr.errors import InputError
 from torchlpr.objective import Objective
 from torchlpr.structures.stillinger_weber import CUTOFF
 from torchlpr.studies.report import StudyReport
-from torchlpr.studies.silicon_claims import convergence_claims, dft_claims, slab_claims
+from torchlpr.studies.silicon_claims import (
+    convergence_claims,
+    dft_claims,
+    network_claims,
+    slab_claims,
+)
 from torchlpr.studies.silicon_convergence import SizeResult, convergence
 from torchlpr.studies.silicon_dft import DFTStage, run_dft
+from torchlpr.studies.silicon_network import NetworkRun, watch_networks
 from torchlpr.studies.silicon_report import write_silicon
 from torchlpr.studies.silicon_slabs import (
     CRYSTAL,
@@ -60,15 +67,19 @@ class Settings:
         zeta: exponent of their kernel: 32 makes it local.
         sizes: numbers of training structures in the second part.
         added: crystals added to the real data.
+        networks: seeds of networks that are watched while they train; empty for none.
+        network_slabs: slabs they train on.
+        epochs: of Adam, full batch.
+        steps: of Levenberg-Marquardt, which follow.
     """
 
     seed: int = 0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     dft_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    slabs: int = 60
+    slabs: int = 40
     test: int = 20
     layers: int = 16
-    others: list[int] = field(default_factory=lambda: [32, 8, 12, 20, 24, 48])
+    others: list[int] = field(default_factory=lambda: [32, 8, 24, 48])
     strained: int = 8
     amplitude: float = 0.05
     strain: float = 0.01
@@ -76,8 +87,12 @@ class Settings:
     force_weight: float = 5e-4
     references: int = 200
     zeta: int = 32
-    sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
+    sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
     added: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 6, 8])
+    networks: list[int] = field(default_factory=lambda: [0, 1, 2])
+    network_slabs: int = 16
+    epochs: int = 300
+    steps: int = 60
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.sizes or not self.others or 0 not in self.added:
@@ -87,7 +102,15 @@ class Settings:
             )
 
 
-QUICK = {"seeds": [0], "slabs": 20, "test": 6, "others": [32], "references": 120, "sizes": [1, 8]}
+QUICK = {
+    "seeds": [0],
+    "slabs": 20,
+    "test": 6,
+    "others": [32],
+    "references": 120,
+    "sizes": [1, 8],
+    "networks": [],
+}
 
 
 def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
@@ -96,7 +119,7 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     Args:
         settings: its own.
         folder: for figures and tables.
-        quick: fewer structures and one seed.
+        quick: fewer structures, one seed and no networks.
 
     Returns:
         The report; where the shared data are not there it says that their part was skipped.
@@ -116,8 +139,14 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     stages = slab_stages(sets, settings)
     sizes = _sizes(soap, sets, settings)
     dft, text = _real(settings)
-    claims = slab_claims(sets, stages) + convergence_claims(sizes) + dft_claims(dft)
-    write_silicon(folder, sets, stages, sizes, dft)
+    networks = _networks(settings)
+    claims = [
+        *slab_claims(sets, stages),
+        *network_claims(networks),
+        *convergence_claims(sizes),
+        *dft_claims(dft),
+    ]
+    write_silicon(folder, sets, stages, networks, sizes, dft)
     data = (
         f"{settings.slabs} slabs of Stillinger-Weber silicon, crystals and nano-clusters, made "
         f"here; {text}"
@@ -164,6 +193,19 @@ def _sets(soap: SOAP, settings: Settings) -> SlabSets:
         settings.strained,
         settings.amplitude,
         settings.seed,
+    )
+
+
+def _networks(settings: Settings) -> list[NetworkRun]:
+    return watch_networks(
+        settings.networks,
+        settings.epochs,
+        settings.steps,
+        settings.network_slabs,
+        settings.test,
+        settings.layers,
+        settings.amplitude,
+        Objective(settings.mu, force_weight=settings.force_weight),
     )
 
 

@@ -19,8 +19,10 @@ from torchlpr.studies.silicon_figures import (
     convergence_figure,
     dft_figure,
     mapping_figure,
+    network_figure,
     ratio_figure,
 )
+from torchlpr.studies.silicon_network import NetworkRun
 from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
 
 __all__ = ["write_silicon"]
@@ -30,6 +32,7 @@ def write_silicon(
     folder: Path,
     sets: SlabSets,
     stages: Sequence[SlabStage],
+    networks: Sequence[NetworkRun],
     sizes: Sequence[SizeResult],
     dft: Sequence[DFTStage],
 ) -> None:
@@ -39,21 +42,30 @@ def write_silicon(
         folder: where to.
         sets: the slabs.
         stages: of all heads.
+        networks: watched while they trained, empty where there are none.
         sizes: errors against the number of structures.
         dft: the part on real data, empty where it was skipped.
     """
     _table(folder / "slabs.csv", [_slab_row(sets, s) for s in stages])
     _table(folder / "sizes.csv", [asdict(r) for r in sizes])
+    if networks:
+        _table(folder / "networks.csv", [row for run in networks for row in _network_rows(run)])
     if dft:
         _table(folder / "dft.csv", [_dft_row(s) for s in dft])
     with atomic_path(folder / "monitor.txt") as temporary:
         lines = [f"{s.head} on {s.loss}, {s.trained}:\n  {s.words}" for s in stages]
+        lines += [
+            f"network of seed {r.seed} on energies and forces, {r.trained}:\n  {r.reports[-1]}"
+            for r in networks
+        ]
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if have_plots():
         local = [s for s in stages if s.head == "kernel" and s.force_weight]
         mapping_figure(folder / "mapping.png", sets, local[:3])
         ratio_figure(folder / "ratio.png", sets, stages)
         cluster_figure(folder / "clusters.png", sets)
+        if networks:
+            network_figure(folder / "networks.png", networks)
         convergence_figure(folder / "convergence.png", sizes)
         if dft:
             dft_figure(folder / "dft.png", dft)
@@ -86,6 +98,26 @@ def _slab_row(sets: SlabSets, stage: SlabStage) -> dict[str, object]:
         "ad hoc": "yes" if stage.ad_hoc else "no",
         "wall time / s": f"{stage.seconds:.3g}",
     }
+
+
+def _network_rows(run: NetworkRun) -> list[dict[str, object]]:
+    """One line a report of the monitor."""
+    return [
+        {
+            "trained on": run.trained,
+            "seed": run.seed,
+            "epoch": report.epoch,
+            "training RMSE / (meV/atom)": f"{1e3 * report.rmse:.3g}",
+            "crystal error / (meV/atom)": f"{1e3 * error:.3g}",
+            "lowest rigidity of a crystal / eV^-2": f"{min(report.rigidity):.3g}",
+            "rigidity offset / eV^-2": f"{report.offset:.3g}",
+            "its mu-fraction": f"{report.offset_floor:.2g}",
+            "ad hoc": "yes" if report.ad_hoc else "no",
+            "RMSE slabs / (meV/atom)": f"{1e3 * run.slab_rmse:.3g}",
+            "RMSE forces / (meV/Å)": f"{1e3 * run.slab_force_rmse:.3g}",
+        }
+        for report, error in zip(run.reports, run.crystal_errors, strict=True)
+    ]
 
 
 def _dft_row(stage: DFTStage) -> dict[str, object]:

@@ -49,6 +49,7 @@ class SlabStage:
         slab_rigidity: median of held-out slabs, 1/eV^2.
         offset: rigidity of the offset between bulk-like and surface atoms, 1/eV^2.
         offset_floor: share of the regulariser in it.
+        predicted: what the monitor says it would be with the crystal in the training set, 1/eV^2.
         site_energies: predicted for the atoms of held-out slabs, eV, with the baseline.
         slab_lpr: of the atoms of held-out slabs, 1/eV^2.
         words: of the monitor.
@@ -67,6 +68,7 @@ class SlabStage:
     slab_rigidity: float
     offset: float
     offset_floor: float
+    predicted: float
     site_energies: Tensor
     slab_lpr: Tensor
     words: str
@@ -207,6 +209,7 @@ class SlabSets:
             float(held_out.median()),
             float(report.offset or np.nan),
             float(report.offset_floor or np.nan),
+            report.gains[0],
             sites + self.baseline.energies[0],
             rigidity.local(self.test),
             str(report).split(": ", 1)[1],
