@@ -29,7 +29,7 @@ from torchlpr.free_memory import format_bytes
 from torchlpr.potentials import SevenNetPotential
 
 TRAINED, HELD_OUT = 100, 40
-# mu as shares of the largest eigenvalue of the rows' Gram matrix; the figure is of the third
+# mu as shares of the largest eigenvalue of R^T R of all weights; the figure is of the third
 SHARES = (1e-2, 1e-4, 1e-6, 1e-8)
 SHOWN = 2
 PARTS = {"all weights": "all", "last layer": "last-layer"}
@@ -53,14 +53,20 @@ def structures(data: Path) -> tuple[list[Atoms], dict[str, list[Atoms]]]:
 
 # %% Rigidities at all mu, with the time and memory they take
 def rigidities(
-    potential: SevenNetPotential, train: list[Atoms], test: list[Atoms], parameters: str
+    potential: SevenNetPotential,
+    train: list[Atoms],
+    test: list[Atoms],
+    parameters: str,
+    mus: list[float] | None,
 ) -> dict[str, Any]:
-    """LPR and mu-fraction at every mu, shape (mus, atoms)."""
+    """LPR and mu-fraction at every mu, shape (mus, atoms); by default mu is chosen by SHARES."""
     predicted = PotentialRigidity.predict_memory(potential, train, test, parameters)
     print(f"{parameters}: {predicted} predicted beside {format_bytes(resident())} that are there")
     start = time.perf_counter(), time.process_time()
-    rigidity = PotentialRigidity(potential, train, Objective(mu=1.0), parameters)
-    mus = [share * rigidity.largest_eigenvalue() for share in SHARES]
+    # the smallest mu first: where weights are fewer than rows, rows are not kept for a smaller one
+    objective = Objective(mu=min(mus) if mus else 1.0)
+    rigidity = PotentialRigidity(potential, train, objective, parameters)
+    mus = mus or [share * rigidity.largest_eigenvalue() for share in SHARES]
     built = time.perf_counter(), time.process_time()
     found = rigidity.sweep(test, mus)
     done = time.perf_counter(), time.process_time()
@@ -127,11 +133,18 @@ def plot(path: Path, found: dict[str, dict[str, Any]], classes: np.ndarray) -> N
     left.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
     left.set(xscale="log", yscale="log")
     left.set(xlabel=f"{LPR_LABEL}, all weights", ylabel=f"{LPR_LABEL}, last layer")
-    right.set(xscale="log", xlabel="$\\mu$ / largest eigenvalue", ylabel="Spearman rank correlation")
+    right.set(xscale="log", xlabel="$\\mu$ / largest eigenvalue", ylabel="Spearman correlation")
     right.legend(frameon=False)
     fig.legend(loc="outside upper center", ncols=3, frameon=False, markerscale=2,
                handles=left.get_legend_handles_labels()[0])  # fmt: skip
     save_figure(fig, path)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 # %% All of it
@@ -151,7 +164,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     before = resident()
     predicted = before + PotentialRigidity.predict_memory(potential, train, test).peak
     print(f"predicted peak of this process: {format_bytes(predicted)}")
-    found = {name: rigidities(potential, train, test, which) for name, which in PARTS.items()}
+    found: dict[str, dict[str, Any]] = {}
+    mus = None  # one loss: the last layer has the mu of all weights
+    for name, which in PARTS.items():
+        found[name] = rigidities(potential, train, test, which, mus)
+        mus = found[name]["mu"]
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary = {
         "structures trained on": len(train),
@@ -166,11 +183,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for name in PARTS:
         own = ("weights", "rows_s", "atoms_s", "cpu_s")
         summary[name] = {key: round(found[name][key], 1) for key in own}
-    table = compare(found, classes)
-    with atomic_path(settings.out / "comparison.csv") as temporary, temporary.open("w") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    summary["mu"] = mus
+    write_table(settings.out / "comparison.csv", compare(found, classes))
+    atoms = [(s, k) for s, cell in enumerate(test) for k in range(len(cell))]
+    columns = zip(classes, atoms, *(found[name]["lpr"][SHOWN] for name in PARTS), strict=True)
+    write_table(settings.out / "rigidity.csv", [
+        {"class": c, "structure": s, "atom": k, "lpr_all": f"{a:.5g}", "lpr_last": f"{b:.5g}"}
+        for c, (s, k), a, b in columns
+    ])  # fmt: skip
     (settings.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     plot(settings.out / "pretrained.png", found, classes)
     return summary

@@ -1,6 +1,8 @@
 """Potentials of the packages that torchlpr adapts; a test is skipped where one is absent."""
 
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,23 @@ from torchlpr.potentials.mace import environment_kept
 TYPES = [14, 32]
 
 
+def installed(package: str, distribution: str) -> None:
+    """Skip where a package is absent; one that is there and cannot be imported is a failure."""
+    if find_spec(package) is None:
+        pytest.skip(f"{distribution} is not installed")
+
+
 def mace_modules() -> Any:
+    installed("mace", "mace-torch")
     with environment_kept():
-        return pytest.importorskip("mace.modules", reason="mace-torch is not installed")
+        return import_module("mace.modules")
 
 
 @cache
 def mace_model() -> nn.Module:
     """Random weights, two rounds of messages, made in float32 as most are."""
     modules = mace_modules()
-    o3 = pytest.importorskip("e3nn.o3")
+    o3 = import_module("e3nn.o3")
     blocks = modules.interaction_classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,7 +51,7 @@ def mace_model() -> nn.Module:
 @cache
 def sevennet() -> SevenNetPotential:
     """SevenNet-0, from inside the package."""
-    pytest.importorskip("sevenn", reason="sevenn is not installed")
+    installed("sevenn", "sevenn")
     return SevenNetPotential("7net-0")
 
 

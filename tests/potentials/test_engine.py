@@ -76,13 +76,20 @@ def test_changes_are_those_of_a_new_start(whole: PotentialRigidity) -> None:
     less = PotentialRigidity(Messages(), TRAIN[:5], OBJECTIVE)
     torch.testing.assert_close(less.add(TRAIN[5:]).atoms(TEST), whole.atoms(TEST))
     torch.testing.assert_close(whole.remove(TRAIN[5:]).atoms(TEST), less.atoms(TEST))
+
+
+@pytest.mark.parametrize("which", ["all", "last-layer"])
+def test_other_strengths_of_the_regulariser(which: str) -> None:
+    """In row space and in parameter space."""
     mus = [1e-2, 1e-5]
-    swept = whole.sweep(TEST, mus)
+    new = PotentialRigidity(Messages(), TRAIN, Objective(mu=1e-5), which)
+    swept = new.sweep(TEST, mus)
     for k, mu in enumerate(mus):
-        fresh = PotentialRigidity(Messages(), TRAIN, Objective(mu=mu))
-        torch.testing.assert_close(whole.at(mu).atoms(TEST), fresh.atoms(TEST))
+        fresh = PotentialRigidity(Messages(), TRAIN, Objective(mu=mu), which)
         torch.testing.assert_close(swept.rigidity[k], fresh.local(TEST))
         torch.testing.assert_close(swept.mu_fraction[k], fresh.mu_fraction(TEST))
+        if which == "all":
+            torch.testing.assert_close(new.at(mu).atoms(TEST), fresh.atoms(TEST))
 
 
 @pytest.mark.parametrize("which", ["all", "last-layer"])

@@ -22,7 +22,7 @@ STRUCTURES = [*cells(3), ase.Atoms("SiGe2", [(0, 0, 0), (2.3, 0, 0.1), (0, 2.2, 
 
 def calculator(name: str):
     if name == "sevennet":
-        pytest.importorskip("sevenn")
+        packages.installed("sevenn", "sevenn")
         from sevenn.calculator import SevenNetCalculator
 
         with pytest.warns(UserWarning, match="No tensor product accelerator"):
@@ -125,7 +125,7 @@ def test_what_is_no_potential_of_these_packages() -> None:
         SevenNetPotential(nn.Linear(2, 1))
     with pytest.raises(InputError, match="has no head 'pbe', only Default"):
         MACEPotential(packages.mace_model(), head="pbe")
-    pytest.importorskip("sevenn")
+    packages.installed("sevenn", "sevenn")
     with pytest.raises(InputError, match=r"no potential 'nothing\.pth'"):
         SevenNetPotential("nothing.pth")
 

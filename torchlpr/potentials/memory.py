@@ -136,7 +136,7 @@ def graph_bytes(potential: Potential, atoms: ase.Atoms, index: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself would hold its own graph for ever
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         energies_of(potential, atoms, index)

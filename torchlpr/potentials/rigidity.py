@@ -8,27 +8,20 @@ from dataclasses import replace
 
 import ase
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from torchlpr.curvature import RowSpace, build
-from torchlpr.curvature.factor import UpdatableFactor, check_finite
+from torchlpr.curvature import RowSpace, Sweep, build
+from torchlpr.curvature.factor import UpdatableFactor
 from torchlpr.curvature.memory import check_change
 from torchlpr.curvature.row_space import gram_matrix
 from torchlpr.errors import InputError
 from torchlpr.free_memory import memory_limit as available
 from torchlpr.objective import Objective
-from torchlpr.potentials.memory import PotentialMemory, predict_potential_memory
-from torchlpr.potentials.protocol import (
-    Potential,
-    check_elements,
-    check_energies,
-    check_potential,
-    energies_of,
-)
-from torchlpr.potentials.weights import Weights
+from torchlpr.potentials.derivatives import Derivatives, checked_structures
+from torchlpr.potentials.memory import PotentialMemory
+from torchlpr.potentials.protocol import Potential
 from torchlpr.rigidity.evaluation import Evaluation
-from torchlpr.rigidity.prediction import quadratic_forms
+from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 
 __all__ = ["PotentialRigidity"]
 
@@ -84,16 +77,14 @@ class PotentialRigidity:
                 f"forces weigh {objective.force_weight}, but rows of forces are made for "
                 "torchlpr's own heads alone; set force_weight=0"
             )
-        check_potential(potential)
-        train = _checked(structures, potential)
-        self._weights, self.potential = _prepare(potential, parameters, dtype)
-        self.subset, self.objective = self._weights.subset, objective
-        self.memory_limit, self.progress = memory_limit, progress
-        limit = available(memory_limit, self._device)
-        self.memory = self._predict(len(train), train, limit)
-        rows = self._rows(train)
-        self.factor: UpdatableFactor
-        self._set(build(rows, objective.mu, self.memory.shape, None, limit))  # type: ignore[arg-type]
+        self._derivatives = Derivatives(potential, parameters, dtype, progress)
+        train = self._checked(structures)
+        self.objective, self.memory_limit = objective, memory_limit
+        limit = available(memory_limit, self._derivatives.device)
+        self.memory = self._derivatives.memory(len(train), train, limit)
+        factor = build(self._rows(train), objective.mu, self.memory.shape, None, limit)
+        assert isinstance(factor, UpdatableFactor)  # in row space or parameter space
+        self._set(factor)
 
     @classmethod
     def predict_memory(
@@ -118,11 +109,10 @@ class PotentialRigidity:
         Returns:
             Bytes, above those of the potential's copy and of the interpreter.
         """
-        check_potential(potential)
-        new, both = cls.__new__(cls), _checked([*structures, *evaluated], potential)
-        new._weights, new.potential = _prepare(potential, parameters, dtype)
-        atoms = sum(map(len, evaluated))
-        return new._predict(len(structures), both, available(memory_limit, new._device), atoms)
+        derivatives = Derivatives(potential, parameters, dtype)
+        both = checked_structures([*structures, *evaluated], potential)
+        limit = available(memory_limit, derivatives.device)
+        return derivatives.memory(len(structures), both, limit, sum(map(len, evaluated)))
 
     def atoms(self, structures: Sequence[ase.Atoms]) -> Evaluation:
         """LPR and mu-fraction of every atomic energy.
@@ -144,10 +134,12 @@ class PotentialRigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (structures,) each, float64.
         """
-        parts, wanted = [], _checked(structures, self.potential)
-        for index, atoms in enumerate(self._bar(wanted, "structures")):
-            row = self._row(atoms, index)[None] / len(atoms)
-            parts.append(Evaluation.of(quadratic_forms(self.factor, row)))
+        wanted, parts, step = self._checked(structures), [], self.memory.chunk
+        for first in range(0, len(wanted), step):
+            some = wanted[first : first + step]
+            mean = torch.tensor([1.0 / len(atoms) for atoms in some], dtype=torch.float64)
+            rows = self._derivatives.rows(some, mean, first)
+            parts.append(Evaluation.of(quadratic_forms(self.factor, rows)))
         return Evaluation(*map(torch.cat, zip(*parts, strict=True)))
 
     def sweep(self, structures: Sequence[ase.Atoms], mus: Sequence[float]) -> Evaluation:
@@ -155,14 +147,23 @@ class PotentialRigidity:
 
         Args:
             structures: any structures that the potential knows.
-            mus: strengths of the L2 term, positive.
+            mus: strengths of the L2 term, positive; in parameter space those far below the
+                objective's are refused.
 
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
         """
-        factors = [self.factor.at(mu) for mu in mus]  # they share the rows
+        factors, shared = [], None
+        if isinstance(
+            self.factor, RowSpace
+        ):  # which share the rows: no second matrix of their size
+            factors = [self.factor.at(mu) for mu in mus]
+        else:
+            shared = Sweep(self.factor, mus)
 
         def evaluate(gradients: Tensor) -> Evaluation:
+            if shared is not None:
+                return Evaluation.of(checked_forms(shared.quadratic_forms(gradients)))
             parts = [Evaluation.of(quadratic_forms(factor, gradients)) for factor in factors]
             return Evaluation(*map(torch.stack, zip(*parts, strict=True)))
 
@@ -189,39 +190,14 @@ class PotentialRigidity:
         Yields:
             Shape (up to ``memory.chunk``, P), float64, which the next ones overwrite.
         """
-        wanted = _checked(structures, self.potential)
-        limit = available(self.memory_limit, self._device)
-        limit += self.memory.rows if self.memory_limit is None else 0  # they are there already
-        memory = self._predict(self.factor.n_rows, wanted, limit, sum(map(len, wanted)))
-        out = torch.empty(memory.chunk, len(self.subset), dtype=torch.float64, device=self._device)
-        filled = 0
-        batched = getattr(self.potential, "batched_gradients", False)
-        with self._bar(None, "atoms", sum(map(len, wanted))) as bar:
-            for index, atoms in enumerate(wanted):
-                local, done = energies_of(self.potential, atoms, index), 0
-                while done < len(atoms):
-                    step = min(len(atoms) - done, memory.chunk - filled)
-                    step = step if batched else 1
-                    part = out[filled : filled + step]
-                    energies = local[done : done + step]
-                    self._weights.gradients(self._module, energies, part, batched)
-                    filled, done = filled + step, done + step
-                    bar.update(step)
-                    if filled == memory.chunk:
-                        yield out
-                        filled = 0
-        if filled:
-            yield out[:filled]
+        wanted, device = self._checked(structures), self._derivatives.device
+        limit = available(self.memory_limit, device)
+        limit += self.memory.rows if self.memory_limit is None else 0  # which are there already
+        sizes = self.factor.n_rows, wanted, limit, sum(map(len, wanted))
+        yield from self._derivatives.gradients(wanted, self._derivatives.memory(*sizes).chunk)
 
     def at(self, mu: float) -> PotentialRigidity:
-        """The rigidity of the same rows at another strength of the L2 term.
-
-        Args:
-            mu: positive.
-
-        Returns:
-            A new rigidity, which shares the rows; this one stays as it is.
-        """
+        """The rigidity of the same rows, which it shares, at another mu; in row space alone."""
         return self._with(self.factor.at(mu), replace(self.objective, mu=mu))
 
     def add(self, structures: Sequence[ase.Atoms]) -> PotentialRigidity:
@@ -236,14 +212,7 @@ class PotentialRigidity:
         return self._changed(structures, self.factor.update)
 
     def remove(self, structures: Sequence[ase.Atoms]) -> PotentialRigidity:
-        """The rigidity with some training structures taken out, at the same weights.
-
-        Args:
-            structures: that were trained on.
-
-        Returns:
-            A new rigidity; this one stays as it is.
-        """
+        """The rigidity with some training structures taken out; see :meth:`add`."""
         return self._changed(structures, self.factor.downdate)
 
     def largest_eigenvalue(self) -> float:
@@ -254,16 +223,17 @@ class PotentialRigidity:
         return max(0.0, float(singular[0]) ** 2 - self.objective.mu)
 
     @property
-    def _module(self) -> nn.Module:
-        assert isinstance(self.potential, nn.Module)
-        return self.potential
+    def potential(self) -> Potential:
+        """The copy that is differentiated."""
+        return self._derivatives.potential
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self._module.parameters()).device
+    def _checked(self, structures: Sequence[ase.Atoms]) -> list[ase.Atoms]:
+        return checked_structures(structures, self.potential)
 
     def _set(self, factor: UpdatableFactor) -> None:
-        frozen = f", {self._weights.frozen} frozen ones left out" if self._weights.frozen else ""
+        weights = self._derivatives.weights
+        self.subset = weights.subset
+        frozen = f", {weights.frozen} frozen ones left out" if weights.frozen else ""
         sizes = f"{factor.n_rows} rows, {factor.n_parameters} parameters{frozen}"
         self.factor, self.reason = factor, f"{factor.shape_name}, {sizes}"
 
@@ -276,72 +246,17 @@ class PotentialRigidity:
     def _changed(
         self, structures: Sequence[ase.Atoms], change: Callable[[Tensor], UpdatableFactor]
     ) -> PotentialRigidity:
-        changed = _checked(structures, self.potential)
-        check_change(self.factor, len(changed), self.memory_limit, self._device)
+        changed = self._checked(structures)
+        device = self._derivatives.device
+        check_change(self.factor, len(changed), self.memory_limit, device)
         return self._with(change(self._rows(changed)), self.objective)
 
-    def _predict(
-        self, n_rows: int, structures: Sequence[ase.Atoms], limit: int, n_atoms: int = 0
-    ) -> PotentialMemory:
-        return predict_potential_memory(
-            self.potential, self._weights, n_rows, structures, limit, n_atoms
-        )
-
     def _rows(self, structures: Sequence[ase.Atoms]) -> Tensor:
-        """One weighted row a structure, shape (structures, P)."""
         counts = torch.tensor([len(atoms) for atoms in structures])
-        scale = self.objective.row_scale(counts).tolist()
-        size = len(structures), len(self.subset)
-        rows = torch.empty(size, dtype=torch.float64, device=self._device)
-        for index, atoms in enumerate(self._bar(structures, "rows")):
-            self._row(atoms, index, rows[index]).mul_(scale[index])
-        return check_finite("row", rows)
-
-    def _row(self, atoms: ase.Atoms, index: int, out: Tensor | None = None) -> Tensor:
-        """Gradient of a structure's energy, shape (P,)."""
-        local = energies_of(self.potential, atoms, index)
-        if index == 0:
-            check_energies(self.potential, atoms, local, index)
-        if out is None:
-            out = torch.empty(len(self.subset), dtype=torch.float64, device=local.device)
-        self._weights.gradients(self._module, local.sum()[None], out[None])
-        return out
+        return self._derivatives.rows(structures, self.objective.row_scale(counts))
 
     def _evaluate(
         self, structures: Sequence[ase.Atoms], evaluate: Callable[[Tensor], Evaluation]
     ) -> Evaluation:
         parts = [evaluate(gradients) for gradients in self.gradients(structures)]
         return Evaluation(*(torch.cat(part, dim=-1) for part in zip(*parts, strict=True)))
-
-    def _bar(self, things: object, name: str, total: int | None = None) -> tqdm:
-        """A bar over structures or atoms."""
-        hidden = None if self.progress is None else not self.progress
-        return tqdm(things, desc=name, total=total, disable=hidden, delay=2)
-
-
-def _prepare(
-    potential: Potential, parameters: str | Sequence[str], dtype: torch.dtype | None
-) -> tuple[Weights, Potential]:
-    """The weights that count, and a copy of the potential in which they alone have gradients."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype must be one of real numbers, such as torch.float64, not {dtype}")
-    assert isinstance(potential, nn.Module)  # checked
-    weights = Weights(potential, parameters)
-    mine = copy.deepcopy(potential).eval()
-    mine = mine if dtype is None else mine.to(dtype)
-    weights.freeze_others(mine)
-    assert isinstance(mine, Potential)
-    return weights, mine
-
-
-def _checked(structures: Sequence[ase.Atoms] | ase.Atoms, potential: Potential) -> list[ase.Atoms]:
-    if isinstance(structures, ase.Atoms):
-        raise InputError("a list of structures is needed; write [atoms]")
-    if not len(structures):
-        raise InputError("there are no structures")
-    for index, atoms in enumerate(structures):
-        if not len(atoms):
-            raise InputError(f"structure {index} has no atoms; leave it out")
-    if (types := getattr(potential, "types", None)) is not None:
-        check_elements(structures, types, potential)
-    return list(structures)
