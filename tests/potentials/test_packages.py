@@ -15,6 +15,7 @@ from tests.potentials.toy import cells
 from torchlpr import InputError, Objective
 from torchlpr.errors import MissingExtraError
 from torchlpr.potentials import MACEPotential, PotentialRigidity, SevenNetPotential
+from torchlpr.potentials.weights import Weights
 
 pytestmark = pytest.mark.xdist_group("potentials")
 STRUCTURES = [*cells(3), ase.Atoms("SiGe2", [(0, 0, 0), (2.3, 0, 0.1), (0, 2.2, 0.4)])]
@@ -85,13 +86,13 @@ def test_last_layers_are_linear_in_the_energy() -> None:
     """Twice their weights: twice the energy above what stays at weight zero."""
     for name in ("mace", "sevennet"):
         potential = copy.deepcopy(packages.POTENTIALS[name]()).double()
-        new = PotentialRigidity(potential, STRUCTURES[:2], Objective(mu=1.0), "last-layer")
-        assert len(new.subset) == {"mace": 4 + 4, "sevennet": 64}[name]
+        chosen = Weights(potential, "last-layer").subset
+        assert len(chosen) == {"mace": 4 + 4, "sevennet": 64}[name]
         flat = nn.utils.parameters_to_vector(potential.parameters()).detach()
         energies, graph = [], potential.batch(STRUCTURES[:1])
         for factor in (0.0, 1.0, 2.0):
             scaled = flat.clone()
-            scaled[new.subset.indices] *= factor
+            scaled[chosen.indices] *= factor
             nn.utils.vector_to_parameters(scaled, potential.parameters())
             energies.append(potential.local_energies(graph).detach())
         torch.testing.assert_close(energies[2] - energies[0], 2 * (energies[1] - energies[0]))
@@ -105,8 +106,8 @@ def test_a_calculator_freezes_its_mace() -> None:
 
 
 def test_the_shift_and_scale_of_sevennet_are_frozen() -> None:
-    new = PotentialRigidity(packages.sevennet(), STRUCTURES[:1], Objective(mu=1.0))
-    assert new.reason == "row space, 1 rows, 842440 parameters, 183 frozen ones left out"
+    weights = Weights(packages.sevennet())
+    assert (len(weights), weights.frozen) == (842440, 183)
 
 
 def test_settings_of_the_process_stay() -> None:

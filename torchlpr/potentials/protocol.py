@@ -140,7 +140,8 @@ def check_energies(potential: Potential, atoms: ase.Atoms, local: Tensor, index:
     total = getattr(potential, "energies", None)
     if total is None:
         return
-    whole = float(total(potential.batch([atoms])).detach().reshape(-1)[0])
+    with torch.no_grad():
+        whole = float(total(potential.batch([atoms])).reshape(-1)[0])
     parts = local.detach().to(torch.float64)
     allowed = SUM_ERROR.get(next(_parameters(potential)).dtype, 1e-2)
     if not abs(float(parts.sum()) - whole) <= allowed * max(1e-3, float(parts.abs().sum())):

@@ -10,18 +10,18 @@ import ase
 import torch
 from torch import Tensor
 
-from torchlpr.curvature import RowSpace, Sweep, build
+from torchlpr.curvature import build
 from torchlpr.curvature.factor import UpdatableFactor
 from torchlpr.curvature.memory import check_change
-from torchlpr.curvature.row_space import gram_matrix
 from torchlpr.errors import InputError
 from torchlpr.free_memory import memory_limit as available
 from torchlpr.objective import Objective
 from torchlpr.potentials.derivatives import Derivatives, checked_structures
 from torchlpr.potentials.memory import PotentialMemory
+from torchlpr.potentials.mus import at_every_mu, largest_eigenvalue
 from torchlpr.potentials.protocol import Potential
 from torchlpr.rigidity.evaluation import Evaluation
-from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
+from torchlpr.rigidity.prediction import quadratic_forms
 
 __all__ = ["PotentialRigidity"]
 
@@ -77,8 +77,8 @@ class PotentialRigidity:
                 f"forces weigh {objective.force_weight}, but rows of forces are made for "
                 "torchlpr's own heads alone; set force_weight=0"
             )
+        train = checked_structures(structures, potential)
         self._derivatives = Derivatives(potential, parameters, dtype, progress)
-        train = self._checked(structures)
         self.objective, self.memory_limit = objective, memory_limit
         limit = available(memory_limit, self._derivatives.device)
         self.memory = self._derivatives.memory(len(train), train, limit)
@@ -109,8 +109,8 @@ class PotentialRigidity:
         Returns:
             Bytes, above those of the potential's copy and of the interpreter.
         """
-        derivatives = Derivatives(potential, parameters, dtype)
         both = checked_structures([*structures, *evaluated], potential)
+        derivatives = Derivatives(potential, parameters, dtype)
         limit = available(memory_limit, derivatives.device)
         return derivatives.memory(len(structures), both, limit, sum(map(len, evaluated)))
 
@@ -153,21 +153,7 @@ class PotentialRigidity:
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (mus, atoms) each, float64.
         """
-        factors, shared = [], None
-        if isinstance(
-            self.factor, RowSpace
-        ):  # which share the rows: no second matrix of their size
-            factors = [self.factor.at(mu) for mu in mus]
-        else:
-            shared = Sweep(self.factor, mus)
-
-        def evaluate(gradients: Tensor) -> Evaluation:
-            if shared is not None:
-                return Evaluation.of(checked_forms(shared.quadratic_forms(gradients)))
-            parts = [Evaluation.of(quadratic_forms(factor, gradients)) for factor in factors]
-            return Evaluation(*map(torch.stack, zip(*parts, strict=True)))
-
-        return self._evaluate(structures, evaluate)
+        return self._evaluate(structures, at_every_mu(self.factor, mus))
 
     def local(self, structures: Sequence[ase.Atoms]) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
@@ -192,7 +178,8 @@ class PotentialRigidity:
         """
         wanted, device = self._checked(structures), self._derivatives.device
         limit = available(self.memory_limit, device)
-        limit += self.memory.rows if self.memory_limit is None else 0  # which are there already
+        if self.memory_limit is None:  # the rows are there already
+            limit += 8 * self.factor.n_rows * self.factor.n_parameters
         sizes = self.factor.n_rows, wanted, limit, sum(map(len, wanted))
         yield from self._derivatives.gradients(wanted, self._derivatives.memory(*sizes).chunk)
 
@@ -217,10 +204,7 @@ class PotentialRigidity:
 
     def largest_eigenvalue(self) -> float:
         """Largest eigenvalue of R^T R in eV^2, beside which mu is small or large."""
-        if isinstance(self.factor, RowSpace):
-            return float(torch.linalg.eigvalsh(gram_matrix(self.factor.rows))[-1])
-        singular = torch.linalg.svdvals(self.factor.state_dict()["triangle"])
-        return max(0.0, float(singular[0]) ** 2 - self.objective.mu)
+        return largest_eigenvalue(self.factor, self.objective.mu)
 
     @property
     def potential(self) -> Potential:
