@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import ase
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.curvature.factor import check_finite
 from torchlpr.errors import InputError
 from torchlpr.potentials.memory import PotentialMemory, predict_potential_memory
@@ -87,7 +87,7 @@ class Derivatives:
         """
         size = len(structures), len(self.weights)
         rows = torch.empty(size, dtype=torch.float64, device=self.device)
-        with self._bar("rows", len(structures)) as bar:
+        with bar(len(structures), "rows", "structure", self.progress) as shown:
             for index, atoms in enumerate(structures):
                 local = energies_of(self.potential, atoms, first + index)
                 if not first + index:
@@ -96,7 +96,7 @@ class Derivatives:
                 self.weights.gradients(self.module, local.sum()[None], out)
                 out.mul_(float(scale[index]))
                 del local  # one graph at a time
-                bar.update()
+                shown.update()
         return check_finite("row", rows)
 
     def gradients(self, structures: Sequence[ase.Atoms], chunk: int) -> Iterator[Tensor]:
@@ -111,7 +111,7 @@ class Derivatives:
         """
         out = torch.empty(chunk, len(self.weights), dtype=torch.float64, device=self.device)
         filled, batched = 0, getattr(self.potential, "batched_gradients", False)
-        with self._bar("atoms", sum(map(len, structures))) as bar:
+        with bar(sum(map(len, structures)), "gradients", "atom", self.progress) as shown:
             for index, atoms in enumerate(structures):
                 local, done = energies_of(self.potential, atoms, index), 0
                 while done < len(atoms):
@@ -119,17 +119,13 @@ class Derivatives:
                     part, energies = out[filled : filled + step], local[done : done + step]
                     self.weights.gradients(self.module, energies, part, batched)
                     filled, done = filled + step, done + step
-                    bar.update(step)
+                    shown.update(step)
                     if filled == chunk:
                         yield out
                         filled = 0
                 del local, energies  # one graph at a time
         if filled:
             yield out[:filled]
-
-    def _bar(self, name: str, total: int) -> tqdm:
-        hidden = None if self.progress is None else not self.progress
-        return tqdm(total=total, desc=name, disable=hidden, delay=2)
 
 
 def checked_structures(
