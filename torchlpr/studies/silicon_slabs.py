@@ -25,7 +25,7 @@ from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.studies.silicon_structures import is_surface, rattled, slab, strained_crystals
 from torchlpr.training import energy_rmse, fit, force_rmse
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 
 __all__ = ["CRYSTAL", "SLABS", "THICK", "SlabSets", "SlabStage", "linear_head", "offset_of_ratio"]
 
