@@ -1,6 +1,6 @@
 """A training step on forces: derivatives computed once, or autograd through the descriptor.
 
-    python benchmarks/forces.py --name amd-epyc-2-cores   # results/forces-NAME.json and .md
+    python benchmarks/forces.py --name amd-epyc-2-cores  # writes results/forces-NAME.{json,md}
 
 Each step is loss and gradient by the weights on four cells of 64 silicon atoms. "Through the
 descriptor" computes features from positions in every step, forces by a backward pass and the

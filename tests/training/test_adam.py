@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import vector_to_parameters
 
 from tests.cases import MODELS, ONE, make_batch
 from tests.force_cases import make_force_batch
@@ -182,3 +184,41 @@ def test_the_recipe_of_yoo(forces: bool) -> None:
         assert row[1] == pytest.approx(np.average(values, weights=sizes), rel=1e-9)
     assert rows[-1][4] <= 0.00017 * 1.0001
     assert rates[-1] == pytest.approx(0.00017)
+
+
+class Weights(L.Callback):
+    """Those after every epoch."""
+
+    def __init__(self) -> None:
+        self.seen = list[np.ndarray]()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append(dense.flat(pl_module))
+
+
+@pytest.mark.parametrize("epochs", [3, 200])
+@pytest.mark.parametrize("patience", [1, 6])
+@pytest.mark.parametrize("name", ["mlp two species", "mlp linear"])
+def test_early_stopping_goes_back_to_the_least_validation_error(
+    name: str, patience: int, epochs: int
+) -> None:
+    types, build = MODELS[name]
+    batch, validation = make_batch(6, types), make_batch(4, types, seed=1)
+    settings = AdamSettings(epochs=epochs, lr=0.05, early_stopping=patience)
+    model, weights = build(), Weights()
+    rows = train_network(
+        model, batch, OBJECTIVE, settings, validation, progress=False, callbacks=[weights]
+    )
+    errors, twin = [], build()
+    for flat in weights.seen:
+        vector_to_parameters(torch.from_numpy(flat), twin.parameters())
+        local = twin(validation.features, validation.types).detach().numpy()
+        n = np.bincount(validation.structure)
+        total = np.bincount(validation.structure, local)
+        errors.append(np.sqrt(np.mean(((total - validation.labels().numpy()) / n) ** 2)))
+    np.testing.assert_allclose([row[3] for row in rows], errors, rtol=1e-10)
+    best = int(np.argmin(errors))
+    np.testing.assert_array_equal(dense.flat(model), weights.seen[best])
+    if epochs == 200:
+        assert len(rows) == best + patience + 1 < epochs  # or this would show nothing
+    assert all(k - int(np.argmin(errors[: k + 1])) < patience for k in range(len(errors) - 1))

@@ -1,5 +1,6 @@
 """Killed and started again: the weights and the log of an uninterrupted training, bit by bit."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "lr": 0.1,
         "final_lr": 1e-3,
     },
+    "early": {"optimizer": "adam", "epochs": 99, "lr": 0.1, "early_stopping": 9},
     "lm": {"optimizer": "lm", "lm_settings": LMSettings(12, 1e-12, 0)},
     "lbfgs": {"optimizer": "lbfgs", "lbfgs_settings": LBFGSSettings(12, 4)},
     "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(12, 1e-8, 0)},
@@ -93,8 +95,13 @@ def test_the_same_seed_gives_the_same_bits(way: str, tmp_path: Path) -> None:
     same(first, train(way, tmp_path))  # nor do checkpoints
 
 
-@pytest.mark.parametrize("stop", [1, 6, 7])
-@pytest.mark.parametrize("way", ["adam", "mini-batches", "iterations"])
+@pytest.mark.parametrize(
+    ("way", "stop"),
+    [
+        *itertools.product(("adam", "mini-batches", "early"), (1, 6, 11)),
+        *itertools.product(("iterations",), (1, 6, 7)),  # of eight epochs
+    ],
+)
 def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     whole = train(way, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -105,7 +112,8 @@ def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
     assert tables[0] == tables[1]
     assert tables[0].splitlines()[0] == "epoch,loss,rmse_train,rmse_validation,lr"
-    assert len(tables[0].splitlines()) == 1 + WAYS[way].get("epochs", 8)
+    assert len(tables[0].splitlines()) == 1 + len(whole[1].epochs)
+    assert (len(whole[1].epochs) < WAYS[way].get("epochs", 8)) == (way == "early")
 
 
 @pytest.mark.parametrize("stop", [1, 5, 11])

@@ -20,6 +20,7 @@ from torchlpr.curvature.pairs import Pairs
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.models.activations import curve
+from torchlpr.models.affine import affine
 from torchlpr.structures.species import atoms_of_each_type
 
 __all__ = ["layered_force_sums"]
@@ -111,7 +112,7 @@ def _tangents(
         if isinstance(layer, nn.Linear):
             weights.append(layer.weight.to(torch.float64))
             bias = None if layer.bias is None else layer.bias.to(torch.float64)
-            z, z_dot = nn.functional.linear(a, weights[-1], bias), a_dot @ weights[-1].mT
+            z, z_dot = affine(a, weights[-1], bias), affine(a_dot, weights[-1])
             continue
         value, slope, bend = curve(layer, z)
         bends.append((slope, bend[pairs.centre].unsqueeze(1) * z_dot))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchlpr.errors import InputError
 from torchlpr.models.activations import ACTIVATIONS
+from torchlpr.models.affine import Linear
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order, normalise_types
 
 __all__ = ["BehlerParrinelloMLP"]
@@ -98,5 +99,5 @@ def _network(
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out, bias=bias, dtype=dtype), activation()]
+        layers += [Linear(fan_in, fan_out, bias=bias, dtype=dtype), activation()]
     return nn.Sequential(*layers[:-1])

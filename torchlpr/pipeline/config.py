@@ -165,6 +165,8 @@ class TrainingConfig:
         iterations: Adam's steps in all, in place of epochs; null for whole epochs.
         final_lr: learning rate at the end of an exponential decay from lr, null for plateaus.
         lbfgs_epochs: steps of L-BFGS at most.
+        early_stopping: epochs of Adam without a lower validation error after which it ends with
+            its best weights, null for never.
         float32: train in single precision; rigidity is computed in double all the same.
     """
 
@@ -182,6 +184,7 @@ class TrainingConfig:
     iterations: int | None = None
     final_lr: float | None = None
     lbfgs_epochs: int = 800
+    early_stopping: int | None = None
     float32: bool = False
 
 

@@ -102,6 +102,7 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> 
     metrics = {
         **_errors(model, batches),
         "mu": objective.mu,
+        "mu_at_edge_of_grid": None if search is None else search.at_edge,
         "force_weight": objective.force_weight,
         "optimizer": result.optimizer,
         "structures": {name: batch.n_structures for name, batch in batches.items()},

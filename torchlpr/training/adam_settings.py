@@ -27,6 +27,8 @@ class AdamSettings:
         seed: seed of the order of mini-batches.
         iterations: steps in all, in place of epochs; None for whole epochs.
         final_lr: learning rate at the end of an exponential decay, None for plateaus.
+        early_stopping: epochs without a lower validation error after which training ends, with
+            the weights of least validation error; None trains to the end.
     """
 
     epochs: int = 2000
@@ -38,6 +40,7 @@ class AdamSettings:
     seed: int = 0
     iterations: int | None = None
     final_lr: float | None = None
+    early_stopping: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not self.lr > 0 or not 0 < self.factor < 1:
@@ -55,6 +58,9 @@ class AdamSettings:
                 f"final_lr must be positive and at most lr, from which the rate decays "
                 f"exponentially, not {self.final_lr} with lr {self.lr}"
             )
+
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise InputError(f"early_stopping must be positive, not {self.early_stopping}")
 
     @classmethod
     def yoo(cls, seed: int = 0) -> AdamSettings:

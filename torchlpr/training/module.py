@@ -123,7 +123,7 @@ class PotentialModule(L.LightningModule):
             self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the validation error.
+        """Log the validation error, and the data term of the loss for each structure.
 
         Args:
             batch: structures with energies.
@@ -131,6 +131,8 @@ class PotentialModule(L.LightningModule):
         """
         whole = self._batch_length(batch_idx, batch.n_structures, self.n_validation)
         residuals = batch_residuals(self.model, batch, self.objective)
+        scale = self._processes / whole
+        self._log("validation/loss", self.objective.data_loss(residuals) * scale, whole)
         for name, value in self._errors(residuals, batch.n_structures, whole).items():
             self._log(f"validation/{name}", value, whole if name == "mse" else 1)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning as L
 from torch import nn
 
+from torchlpr.errors import InputError
 from torchlpr.files import make_folder
 from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
@@ -19,6 +20,7 @@ from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.datamodule import StructureDataModule
 from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
+from torchlpr.training.early_stopping import EarlyStop
 from torchlpr.training.environment import strategy_of
 from torchlpr.training.epoch_module import EpochModule
 from torchlpr.training.losses import packs
@@ -51,7 +53,7 @@ def train_network(
         batch: training structures with energies.
         objective: the loss.
         settings: Adam's settings.
-        validation: structures whose error is logged.
+        validation: structures whose error is logged, and stops training where asked to.
         out: folder for the log ``metrics.csv`` and the checkpoint a killed training resumes
             from; None keeps everything in memory.
         progress: whether to show a bar.
@@ -62,8 +64,16 @@ def train_network(
     Returns:
         One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate,
         and with forces their training and validation RMSE (eV/Å).
+
+    Raises:
+        InputError: if training is to stop early without structures to validate on.
     """
     settings = settings or AdamSettings()
+    if settings.early_stopping is not None and validation is None:
+        raise InputError(
+            f"early_stopping {settings.early_stopping} needs structures to validate on; give "
+            "validation"
+        )
     with ranks.agreed():
         folder = None if out is None else make_folder(out)
     strategy = strategy_of(ranks, batch.features.device)
@@ -88,10 +98,15 @@ def train_network(
         steps,
     )
     hooks: list[L.Callback] = [log, *callbacks]
+    every_epoch = settings.early_stopping is not None
+    if settings.early_stopping is not None:
+        hooks.append(EarlyStop(settings.early_stopping))
     resume_from = None
     if folder is not None:
         path = folder / CHECKPOINT
         mark = fingerprint(model, batch, objective, settings)
+        if settings.early_stopping is not None and validation is not None:  # has a say here
+            mark += fingerprint(model, validation, objective, settings)
         hooks.append(ResumableCheckpoint(path, mark, log))
         resume_from = path if ranks.by_first(path.exists) else None
     with closing(log), _quiet_lightning():
@@ -105,7 +120,7 @@ def train_network(
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,
-            check_val_every_n_epoch=max(1, epochs // 200),
+            check_val_every_n_epoch=1 if every_epoch else max(1, epochs // 200),
             limit_val_batches=None if validation is not None else 0,
             num_sanity_val_steps=0,
         )
