@@ -1,6 +1,6 @@
 """Energies and forces learnt from DFT: errors against the size of the training set.
 
-    TORCHLPR_DATA=data python examples/forces/forces.py
+    TORCHLPR_DATA=data python examples/forces/forces.py --out forces
 
 goes on where it was stopped: what stands in results.csv is not trained again.
 """
@@ -156,8 +156,12 @@ def learning(settings: dict, rows: list[dict], path: Path) -> None:
                     )  # fmt: skip
             ax.set(xscale="log", yscale="log", ylabel=f"{quantity} RMSE / ({unit})")
             ax.set_xticks(settings["sizes"], [str(n) for n in settings["sizes"]])
+            low, high = ax.get_ylim()
+            digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+            ticks = [k * 10.0**e for e in range(-4, 4) for k in digits]
+            shown = [y for y in ticks if low <= y <= high]
+            ax.set_yticks(shown, [f"{y:g}" for y in shown])
             ax.minorticks_off()
-            ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
             if quantity == "energy":
                 ax.set_title(place)
             else:
@@ -178,13 +182,13 @@ def histograms(settings: dict, place: str, out: Path) -> None:
         ):
             values = {p: factor * errors[f"{p}/{quantity} error"].ravel() for p in PARTS}
             edge = np.quantile(np.abs(values["test"]), 0.99)
-            bins = np.linspace(-edge, edge, 26 if quantity == "energy" else 61)
+            bins = np.linspace(-edge, edge, 14 if quantity == "energy" else 61)
             for number, (part, v) in enumerate(values.items()):
                 color, _ = class_style(number)
                 ax.hist(v, bins, density=True, histtype="stepfilled", alpha=0.25, color=color)
                 ax.hist(v, bins, density=True, histtype="step", color=color, label=part)
             ax.set(
-                xlabel=f"model - DFT, {quantity} / ({unit})", ylabel=f"density / ({unit})$^{{-1}}$"
+                xlabel=f"model − DFT, {quantity} / ({unit})", ylabel=f"density / ({unit})$^{{-1}}$"
             )
             ax.legend(frameon=False, loc="upper right")
             if quantity == "energy":
@@ -217,7 +221,7 @@ def load_errors(out: Path, place: str, kind: str) -> Errors:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of table and figures")
+    parser.add_argument("--out", type=Path, default=Path("forces"), help="of table and figures")
     arguments = parser.parse_args()
     settings = yaml.safe_load(arguments.config.read_text())
     arguments.out.mkdir(parents=True, exist_ok=True)
