@@ -14,7 +14,7 @@ import torchlpr
 ROOT = Path(torchlpr.__file__).parent
 ORDER = [
     # plain helpers that know nothing of atoms
-    "errors", "extras", "files", "free_memory", "serialization", "ranks",
+    "errors", "extras", "bars", "files", "free_memory", "serialization", "ranks",
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
     "rigidity", "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies",
     "cli",
