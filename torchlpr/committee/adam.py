@@ -70,15 +70,15 @@ def adam_members(
             f"a committee trains on full batches, not on batches of {settings.batch_size}; "
             "leave batch_size out"
         )
-    if settings.early_stopping is not None:
-        raise InputError(
-            f"members train for a number of epochs, not until early_stopping "
-            f"{settings.early_stopping}; give as epochs those after which one model stopped"
-        )
     if settings.iterations is not None or settings.final_lr is not None:
         raise InputError(
             "a committee trains for epochs and halves its learning rate at plateaus; leave "
             "iterations and final_lr out"
+        )
+    if settings.early_stopping is not None:
+        raise InputError(
+            f"members train for a number of epochs, not until early_stopping "
+            f"{settings.early_stopping}; give as epochs those after which one model stopped"
         )
     weights = weights.detach().clone()
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)

@@ -162,11 +162,11 @@ class TrainingConfig:
         cooldown: epochs to wait after it fell.
         batch_size: structures a step of Adam, null for all.
         seed: seed of the order of mini-batches.
-        early_stopping: epochs of Adam without a lower validation error after which it ends with
-            its best weights, null for never.
         iterations: Adam's steps in all, in place of epochs; null for whole epochs.
         final_lr: learning rate at the end of an exponential decay from lr, null for plateaus.
         lbfgs_epochs: steps of L-BFGS at most.
+        early_stopping: epochs of Adam without a lower validation error after which it ends with
+            its best weights, null for never.
         float32: train in single precision; rigidity is computed in double all the same.
     """
 
@@ -181,10 +181,10 @@ class TrainingConfig:
     cooldown: int = 100
     batch_size: int | None = None
     seed: int = 0
-    early_stopping: int | None = None
     iterations: int | None = None
     final_lr: float | None = None
     lbfgs_epochs: int = 800
+    early_stopping: int | None = None
     float32: bool = False
 
 

@@ -27,6 +27,7 @@ STUDIES: dict[str, str] = {
     "binary_composition": "torchlpr.studies.binary_composition",
     "realistic_carbon": "torchlpr.studies.realistic_carbon",
     "neural_network": "torchlpr.studies.neural_network",
+    "silicon_mapping": "torchlpr.studies.silicon_mapping",
 }
 
 

@@ -58,6 +58,7 @@ class AdamSettings:
                 f"final_lr must be positive and at most lr, from which the rate decays "
                 f"exponentially, not {self.final_lr} with lr {self.lr}"
             )
+
         if self.early_stopping is not None and self.early_stopping < 1:
             raise InputError(f"early_stopping must be positive, not {self.early_stopping}")
 

@@ -32,7 +32,7 @@ class EarlyStop(L.Callback):
             trainer: the running trainer.
             pl_module: the module in training.
         """
-        trainer.should_stop |= self._is_over(trainer.current_epoch - 1)
+        trainer.should_stop = self._is_over(trainer.current_epoch - 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the error of this epoch's weights.
@@ -45,7 +45,7 @@ class EarlyStop(L.Callback):
         if error < self.best:
             self.best, self.epoch = error, trainer.current_epoch
             self.weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
-        trainer.should_stop |= self._is_over(trainer.current_epoch)
+        trainer.should_stop = trainer.should_stop or self._is_over(trainer.current_epoch)
 
     def _is_over(self, epoch: int) -> bool:
         return bool(self.weights) and epoch - self.epoch >= self.patience

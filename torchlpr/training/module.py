@@ -134,8 +134,8 @@ class PotentialModule(L.LightningModule):
         """
         whole = self._batch_length(batch_idx, batch.n_structures, self.n_validation)
         residuals = batch_residuals(self.model, batch, self.objective)
-        loss = self.objective.data_loss(residuals) * self._processes / whole
-        self._log("validation/loss", loss, whole)
+        scale = self._processes / whole
+        self._log("validation/loss", self.objective.data_loss(residuals) * scale, whole)
         for name, value in self._errors(residuals, batch.n_structures, whole).items():
             self._log(f"validation/{name}", value, whole if name == "mse" else 1)
 
