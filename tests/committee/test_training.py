@@ -251,7 +251,7 @@ BAD = {
     "sigma": (LINEAR, {"sigma": -1.0}, "sigma must be a positive number"),
     "no sigma": (NETWORK, {}, "needs sigma"),
     "seed": (LINEAR, {"seed": -3}, "seed must be a whole number"),
-    "optimizer": (LINEAR, {"optimizer": "sgd"}, "'sgd' is unknown"),
+    "optimizer": (LINEAR, {"optimizer": "sgd"}, "'sgd' trains no committee"),
     "closed": (NETWORK, {"optimizer": "closed-form", "sigma": 0.1}, "not linear in its param"),
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),
@@ -299,9 +299,7 @@ def test_a_loss_that_runs_away_is_named() -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "late", [False, True]
-)  # what tells two columns apart comes after many rows
+@pytest.mark.parametrize("late", [False, True])  # whether the last row alone tells them apart
 @pytest.mark.parametrize("rows", [1, 5, 300])
 def test_distinct_columns(rows: int, late: bool) -> None:
     rng = np.random.default_rng(rows)
