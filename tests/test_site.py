@@ -58,3 +58,9 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     contents = (SITE / "extensions/home.py").read_text()
     for page in PAGES:
         assert f"examples/site/{page.stem}\n" in contents
+
+
+def test_every_module_is_in_the_reference() -> None:
+    pages = "".join(page.read_text() for page in (SITE / "api").glob("*.rst"))
+    here = {path.stem for path in (ROOT / "torchlpr").glob("[a-z]*") if path.name != "py.typed"}
+    assert set(re.findall(r"^\.\. api:: torchlpr\.(\w+)$", pages, re.M)) == here - {"cli"}

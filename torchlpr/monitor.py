@@ -47,6 +47,7 @@ class MappingReport:
             None where there is one cluster.
         offset_floor: share of the regulariser in it; near 1 the data do not hold it at all.
         gains: offset rigidity with one of each invariant point added to the training set, 1/eV^2.
+        tolerance: error of an invariant point that counts as right, eV per atom.
     """
 
     epoch: int
@@ -56,12 +57,14 @@ class MappingReport:
     offset: float | None
     offset_floor: float | None
     gains: list[float]
+    tolerance: float = 0.0
 
     @property
     def ad_hoc(self) -> bool:
         """Whether totals are accurate and invariant points are wrong, or the offset is free."""
         worst = max(map(abs, self.errors), default=0.0)
-        return worst > TIMES_RMSE * self.rmse or (self.offset_floor or 0.0) > FLOOR
+        wrong = worst > max(TIMES_RMSE * self.rmse, self.tolerance)
+        return wrong or (self.offset_floor or 0.0) > FLOOR
 
     def __str__(self) -> str:
         """One sentence on the mapping, and one on the remedy."""
@@ -98,6 +101,8 @@ class InvariantPointMonitor(L.Callback):
         labels: cluster of each training atom, 0 or 1 (negative: none), shape (atoms,); by default
             from single-linkage clustering of the features.
         path: file for one JSON line a report, None keeps them in memory.
+        tolerance: error of an invariant point that counts as right even where totals are learned
+            far better, as forces let them be, eV per atom.
 
     Attributes:
         reports: all reports so far.
@@ -115,6 +120,7 @@ class InvariantPointMonitor(L.Callback):
         every: int = 100,
         labels: Tensor | None = None,
         path: str | Path | None = None,
+        tolerance: float = 1e-3,
     ) -> None:
         alone = single_environment(points)
         if not bool(alone.all()):
@@ -122,12 +128,14 @@ class InvariantPointMonitor(L.Callback):
                 f"structure {int((~alone).nonzero()[0])} among the invariant points has more than "
                 "one environment, so that its atomic energies are not known; leave it out"
             )
+        if not 0 <= tolerance < float("inf"):
+            raise InputError(f"tolerance must be an energy per atom from 0 on, not {tolerance}")
         if every < 1:
             raise InputError(f"every must be at least 1 epoch, not {every}")
         points.labels()
         self.train, self.points, self.objective, self.every = train, points, objective, every
         self.labels = _clusters(train) if labels is None else labels
-        self.path = None if path is None else Path(path)
+        self.path, self.tolerance = None if path is None else Path(path), tolerance
         self.reports: list[MappingReport] = []
 
     def report(self, model: nn.Module, epoch: int = 0) -> MappingReport:
@@ -157,6 +165,7 @@ class InvariantPointMonitor(L.Callback):
             offset,
             floor,
             gains,
+            self.tolerance,
         )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

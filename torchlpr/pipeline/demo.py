@@ -31,7 +31,7 @@ from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import write
 from torchlpr.training import FitResult, LMSettings, energy_rmse, fit
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 from torchlpr.training.grid_search import search_mu
 
 __all__ = ["demo_run"]
