@@ -75,7 +75,7 @@ class Settings:
 
     seed: int = 0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    dft_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    dft_seeds: list[int] = field(default_factory=lambda: list(range(8)))
     slabs: int = 40
     test: int = 20
     layers: int = 16
@@ -109,6 +109,7 @@ QUICK = {
     "others": [32],
     "references": 120,
     "sizes": [1, 8],
+    "dft_seeds": [0, 1, 2, 3],
     "networks": [],
 }
 
