@@ -15,8 +15,8 @@ from torchlpr.studies import run_study
 from torchlpr.studies.registry import read_settings
 from torchlpr.studies.silicon_claims import convergence_claims, dft_claims, network_claims
 from torchlpr.studies.silicon_convergence import KINDS, SizeResult
+from torchlpr.studies.silicon_curves import network_figure
 from torchlpr.studies.silicon_dft import DFTStage, invariant_points, run_dft
-from torchlpr.studies.silicon_figures import network_figure
 from torchlpr.studies.silicon_mapping import Settings
 from torchlpr.studies.silicon_network import watch_networks
 from torchlpr.studies.silicon_slabs import offset_of_ratio

@@ -34,8 +34,8 @@ from torchlpr.studies.silicon_network import NetworkRun, watch_networks
 from torchlpr.studies.silicon_report import write_silicon
 from torchlpr.studies.silicon_slabs import (
     CRYSTAL,
+    OTHER,
     SLABS,
-    THICK,
     SlabSets,
     SlabStage,
     linear_head,
@@ -55,7 +55,7 @@ class Settings:
         slabs: training slabs.
         test: slabs held out, and structures of each kind in the second part.
         layers: of the slabs, four atoms each.
-        others: layers of the slabs of other thickness; the first is "one thicker slab".
+        others: layers of the slabs of other thickness; the first, thicker one has claims.
         strained: deformed crystals.
         amplitude: standard deviation of the displacements in each direction, Å.
         strain: largest entry of the strain of crystals in the second part.
@@ -92,7 +92,7 @@ class Settings:
     networks: list[int] = field(default_factory=lambda: [0, 1, 2])
     network_slabs: int = 16
     epochs: int = 300
-    steps: int = 60
+    steps: int = 50
 
     def __post_init__(self) -> None:
         if not self.seeds or not self.sizes or not self.others or 0 not in self.added:
@@ -170,7 +170,7 @@ def slab_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
     energies = Objective(settings.mu)
     forces = replace(energies, force_weight=settings.force_weight)
     crystal = sets.points.select([0])
-    thick = {f"{THICK}, {k} layers": other for k, other in sets.others.items()}
+    thick = {f"{OTHER} {k} layers": other for k, other in sets.others.items()}
     first = dict(list(thick.items())[:1])
     stages = []
     for name, head, objective, others in (

@@ -24,7 +24,7 @@ from torchlpr.training.network import AdamSettings
 __all__ = ["NetworkRun", "watch_networks"]
 
 HIDDEN = (15, 15)
-REPORTS = 10  # of the monitor
+REPORTS = 6  # of the monitor
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,9 @@ from torchlpr.files import atomic_path
 from torchlpr.pipeline.figures import have_chemiscope, have_plots
 from torchlpr.studies.report import write_table
 from torchlpr.studies.silicon_convergence import SizeResult
+from torchlpr.studies.silicon_curves import convergence_figure, dft_figure, network_figure
 from torchlpr.studies.silicon_dft import DFTStage
-from torchlpr.studies.silicon_figures import (
-    cluster_figure,
-    convergence_figure,
-    dft_figure,
-    mapping_figure,
-    network_figure,
-    ratio_figure,
-)
+from torchlpr.studies.silicon_figures import cluster_figure, mapping_figure, ratio_figure
 from torchlpr.studies.silicon_network import NetworkRun
 from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
 

@@ -27,9 +27,9 @@ from torchlpr.studies.silicon_structures import is_surface, rattled, slab, strai
 from torchlpr.training import energy_rmse, fit, force_rmse
 from torchlpr.training.fit import energy_errors
 
-__all__ = ["CRYSTAL", "SLABS", "THICK", "SlabSets", "SlabStage", "linear_head", "offset_of_ratio"]
+__all__ = ["CRYSTAL", "OTHER", "SLABS", "SlabSets", "SlabStage", "linear_head", "offset_of_ratio"]
 
-SLABS, CRYSTAL, THICK = "slabs", "one crystal", "one thicker slab"
+SLABS, CRYSTAL, OTHER = "slabs", "one crystal", "one slab of"
 Head = Callable[[AtomBatch], LinearInParameters]
 
 
