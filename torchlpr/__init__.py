@@ -19,6 +19,7 @@ from torchlpr.models import (
 )
 from torchlpr.monitor import InvariantPointMonitor
 from torchlpr.objective import Objective
+from torchlpr.potentials import PotentialRigidity
 from torchlpr.rigidity import Rigidity, offset_rigidity, prediction_rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read, write
@@ -38,6 +39,7 @@ __all__ = [
     "InvariantPointMonitor",
     "LinearModel",
     "Objective",
+    "PotentialRigidity",
     "Rigidity",
     "SparseKernelModel",
     "SymmetryFunctions",

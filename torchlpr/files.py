@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torchlpr.errors import InputError
 
-__all__ = ["atomic_path", "make_folder"]
+__all__ = ["atomic_path", "make_folder", "write_table"]
 
 
 @contextlib.contextmanager
@@ -52,3 +53,16 @@ def make_folder(path: str | Path) -> Path:
             f"cannot make the folder {folder}: {error.strerror}; choose another"
         ) from error
     return folder
+
+
+def write_table(path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[str]]) -> None:
+    """Write columns of numbers and words as CSV.
+
+    Args:
+        path: the file; written whole or not at all.
+        columns: equally long columns by name.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))

@@ -89,6 +89,15 @@ def test_learning_curve(ax, tmp_path):
     assert ax.get_xlabel() == "epoch"
 
 
+def test_learning_curve_of_forces(ax):
+    epochs = np.arange(3)
+    lines = learning_curve(
+        ax, {"train rmse": (epochs, [3, 2, 1]), "step length": (epochs, [1, 1, 1])}, "force"
+    )
+    assert ax.get_ylabel() == "force RMSE / (eV/Å)"
+    assert lines[-1].axes.get_ylabel() == "step length"
+
+
 def test_learning_curve_from_arrays_of_a_diverged_run(ax):
     epochs = np.arange(4)
     (line,) = learning_curve(

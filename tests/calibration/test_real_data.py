@@ -8,7 +8,7 @@ import pytest
 import torchlpr
 from torchlpr.calibration import fit_alpha, reliability, single_environment
 from torchlpr.training import fit
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 
 
 @pytest.mark.parametrize("method", ["likelihood", "absolute", "crps"])

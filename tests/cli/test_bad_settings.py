@@ -178,17 +178,6 @@ def test_no_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in shown
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "rigidity"])
-def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
-    assert caught.value.code == 0
-    shown = capsys.readouterr().out
-    assert "--out" in shown
-    if command == "fit":
-        assert "strength of the L2 term" in shown
-
-
 def test_print_config_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["fit", "--data.train", "x.xyz", "--print_config"])

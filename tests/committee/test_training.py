@@ -256,6 +256,11 @@ BAD = {
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),
     "batches": (NETWORK, {"sigma": 0.1, "settings": AdamSettings(batch_size=2)}, "full batches"),
+    "early": (
+        NETWORK,
+        {"sigma": 0.1, "settings": AdamSettings(early_stopping=2)},
+        "number of epochs",
+    ),
 }
 
 

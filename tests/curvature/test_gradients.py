@@ -11,7 +11,7 @@ from tests.oracles import autograd_loops
 from torchlpr.curvature import atomic_gradients, gradient_chunks, parameter_count
 from torchlpr.errors import InputError
 from torchlpr.models import BehlerParrinelloMLP, SparseKernelModel
-from torchlpr.models.mlp import ACTIVATIONS
+from torchlpr.models.activations import ACTIVATIONS
 from torchlpr.structures.batch import AtomBatch
 
 

@@ -9,7 +9,7 @@ from tests.export.test_calculator import KINDS
 from torchlpr import SOAP, BehlerParrinelloMLP
 from torchlpr.curvature import atomic_gradients, parameter_subset
 from torchlpr.export.scripted.folding import Folding, segments
-from torchlpr.models.mlp import ACTIVATIONS
+from torchlpr.models.activations import ACTIVATIONS
 
 heads = pytest.importorskip("torchlpr.export.scripted.heads")
 SOAPS = {kind: SOAP(cutoff=3.4, max_radial=3, max_angular=2, width=0.5, smoothing=0.5, types=types)

@@ -8,7 +8,7 @@ from tests.cases import FEATURES, MODELS, Case, make_batch
 from tests.oracles import networks
 from torchlpr.errors import InputError
 from torchlpr.models import BehlerParrinelloMLP
-from torchlpr.models.mlp import ACTIVATIONS
+from torchlpr.models.activations import ACTIVATIONS
 
 
 def layers(model: BehlerParrinelloMLP) -> dict[int, list]:

@@ -104,6 +104,24 @@ def test_a_results_file_is_drawn_again(folder, tmp_path, capsys):
     assert "A test." in printed
 
 
+def test_json_has_the_tables(folder, tmp_path, capsys):
+    line = ["--results", folder / "results.json", "--out", tmp_path]
+    assert words(*line) == 0
+    text = capsys.readouterr().out
+    assert words(*line, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    results = json.loads((folder / "results.json").read_text())
+    assert shown["machine"] == results["machine"]
+    assert shown["folder"] == str(tmp_path)
+    assert len(shown["tables"]) == len(TINY.comparisons) + 1
+    for table, key in zip(shown["tables"], results["comparisons"], strict=False):
+        assert table["title"] in text
+        measured = {m for m, r in results["records"][key].items() if r["samples"]}
+        assert {row["method"] for row in table["rows"]} == measured
+        for row in table["rows"]:
+            assert f"{row['total s']:.4g}" in text
+
+
 def test_an_unfinished_file_is_drawn_too(folder, tmp_path, capsys):
     assert words("--results", folder / "stopped.json", "--out", tmp_path) == 0
     assert "not finished" in capsys.readouterr().out

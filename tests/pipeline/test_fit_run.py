@@ -70,6 +70,7 @@ def test_what_a_fit_leaves_behind(
     share = 100 * summary["rmse_train"] / np.std(np.array(energies) - base, ddof=1)
     assert summary["percent_rmse_train"] == pytest.approx(share, rel=1e-9)
     assert summary["mu"] == run.rigidity.objective.mu
+    assert summary["mu_at_edge_of_grid"] == (True if mu == "auto" else None)
     assert summary["optimizer"] == ("lm" if kind == "mlp" else "closed-form")
     assert summary["verdict"] == run.stationarity.sentence()
     assert summary["stationarity"] == run.stationarity.as_dict()
@@ -92,6 +93,8 @@ def test_what_a_fit_leaves_behind(
     assert f"RMSE test: {summary['rmse_test']:.3e} eV/atom" in shown
     assert summary["verdict"] in shown
     assert f"torchlpr rigidity {out} STRUCTURES" in shown
+    # of two values the best is at an end
+    assert ("at an end of the grid" in shown) == (mu == "auto")
 
 
 @pytest.mark.parametrize("kind", ["mlp", "kernel"])

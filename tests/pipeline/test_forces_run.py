@@ -97,6 +97,47 @@ def test_adam_and_the_choice_of_mu(train: Path, tmp_path: Path) -> None:
     assert [len(line.split(",")) for line in log] == [7] * 6
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_the_recipes_of_yoo(optimizer: str, train: Path, tmp_path: Path) -> None:
+    """Coefficients of a loss of means; the summary tells those of the half convention."""
+    data = {"forces_key": "dft_forces", "train": str(train), "validation": 0.25, "test": 0.25}
+    training = {"optimizer": optimizer, "lbfgs_epochs": 9, "iterations": 10, "batch_size": 4,
+                "lr": 0.01, "final_lr": 1e-3}  # fmt: skip
+    objective = {"convention": "mean", "mu": 1e-5, "force_weight": 0.1}
+    config = write_config(
+        tmp_path / "c.yaml", train, data=data, objective=objective, training=training
+    )
+    out = tmp_path / "run"
+    assert torchlpr("fit", "--config", config, "--out", out) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    n = summary["structures"]["train"]
+    parts = read_parts(DataConfig(**data))
+    components = 3 * sum(len(atoms) for atoms in parts.train)
+    assert n == len(parts.train) == 6
+    assert summary["mu"] == pytest.approx(1e-5 * n)
+    assert summary["force_weight"] == pytest.approx(0.1 * n / components)
+    assert load(out).rigidity.objective.mu == pytest.approx(1e-5 * n)
+    assert summary["stationarity"]["relative_gradient"] > 0
+    log = (out / "training" / "metrics.csv").read_text().splitlines()
+    assert len(log) == 1 + (5 if optimizer == "adam" else 9)  # five epochs of two batches
+    assert float(log[-1].split(",")[1]) < float(log[1].split(",")[1])
+    if optimizer == "adam":
+        assert float(log[-1].split(",")[4]) <= 1.001e-3
+    assert (out / "learning.png").stat().st_size > 1000
+
+
+def test_recipes_refused(train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for changes, words in (
+        ({"training": {"final_lr": 1.0}}, "final_lr must be positive and at most lr"),
+        ({"training": {"iterations": 0}}, "iterations must be positive"),
+        ({"training": {"lbfgs_epochs": 0}}, "of L-BFGS must be positive"),
+        ({"objective": {"convention": "mean", "mu": "auto"}}, "give it as a number"),
+    ):
+        config = write_config(tmp_path / "c.yaml", tmp_path / "absent.xyz", **changes)
+        line = ["fit", "--config", str(config), "--out", str(tmp_path / "run")]
+        refused(capsys, line, [words])
+
+
 def test_files_without_forces(
     train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,13 @@ def test_json(runs: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-9)
     assert "minimum" in found["verdict"]
     assert str(float(np.median(lpr)))[:6] in json.dumps(found["lpr_by_species"])
+    assert found["files"] == {"out": str(tmp_path / "o.xyz")}
+    totals = load(runs / "mlp").predict(ase.io.read(new, ":")).pr
+    for k, (atoms, one) in enumerate(zip(after, found["by_structure"], strict=True)):
+        assert (one["structure"], one["atoms"]) == (k, len(atoms))
+        assert one["pr"] == pytest.approx(float(totals[k]), rel=1e-9)
+        quantiles = np.quantile(atoms.arrays["lpr"], [0, 0.25, 0.5, 0.75, 1])
+        assert list(one["lpr"].values()) == pytest.approx(quantiles, rel=1e-12)
 
 
 def test_structures_without_energies(

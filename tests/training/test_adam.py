@@ -1,16 +1,20 @@
 """Adam through Lightning against a loop of twenty lines and a loss written out."""
 
 import math
+from dataclasses import replace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import vector_to_parameters
 
 from tests.cases import MODELS, ONE, make_batch
+from tests.force_cases import make_force_batch
 from tests.training import dense
 from torchlpr import AtomBatch, LinearModel, Objective
-from torchlpr.structures.datamodule import StructureDataModule
+from torchlpr.structures.datamodule import EpochSampler, StructureDataModule
 from torchlpr.training import AdamSettings, fit, train_network
 from torchlpr.training.module import PotentialModule
 
@@ -146,3 +150,74 @@ def test_a_float32_model_trains_and_is_judged_in_float64() -> None:
     assert result.loss == pytest.approx(expected, rel=1e-13)
     norm = float(np.linalg.norm(dense.gradient(double, rounded, OBJECTIVE)))
     assert result.stationarity.gradient_norm == pytest.approx(norm, rel=1e-10)
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_the_recipe_of_yoo(forces: bool) -> None:
+    """Batches of two in the sampler's order, the rate 0.01 (0.00017/0.01)^(t/(T-1)), T steps."""
+    types, build = MODELS["mlp bias tanh"]
+    batch = make_force_batch(5, types) if forces else make_batch(5, types)
+    objective = Objective(0.02, 1.7, force_weight=0.2 if forces else 0.0)
+    settings = replace(AdamSettings.yoo(seed=3), batch_size=2, iterations=17)
+    model, twin = build(), build()
+    rows = train_network(model, batch, objective, settings, progress=False)
+    optimizer, sampler = torch.optim.Adam(twin.parameters()), EpochSampler(5, 2, 3)
+    rates, losses = [], []
+    for step in range(17):
+        epoch, place = divmod(step, 3)
+        sampler.set_epoch(epoch)
+        part = batch.select(list(sampler)[place])
+        rates.append(0.01 * (0.00017 / 0.01) ** (step / 16))
+        optimizer.param_groups[0]["lr"] = rates[-1]
+        optimizer.zero_grad()
+        scale = 5 / part.n_structures
+        loss = scale * objective.data_loss(objective.batch_residuals(twin, part))
+        loss = loss + objective.penalty(twin.parameters())
+        loss.backward()
+        losses.append((float(loss.detach()), part.n_structures))
+        optimizer.step()
+    np.testing.assert_allclose(dense.flat(model), dense.flat(twin), rtol=1e-8, atol=1e-12)
+    assert len(rows) == 6  # five epochs of three batches, and two steps
+    for epoch, row in enumerate(rows):
+        values, sizes = np.array(losses[3 * epoch : 3 * epoch + 3]).T
+        assert row[1] == pytest.approx(np.average(values, weights=sizes), rel=1e-9)
+    assert rows[-1][4] <= 0.00017 * 1.0001
+    assert rates[-1] == pytest.approx(0.00017)
+
+
+class Weights(L.Callback):
+    """Those after every epoch."""
+
+    def __init__(self) -> None:
+        self.seen = list[np.ndarray]()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append(dense.flat(pl_module))
+
+
+@pytest.mark.parametrize("epochs", [3, 200])
+@pytest.mark.parametrize("patience", [1, 6])
+@pytest.mark.parametrize("name", ["mlp two species", "mlp linear"])
+def test_early_stopping_goes_back_to_the_least_validation_error(
+    name: str, patience: int, epochs: int
+) -> None:
+    types, build = MODELS[name]
+    batch, validation = make_batch(6, types), make_batch(4, types, seed=1)
+    settings = AdamSettings(epochs=epochs, lr=0.05, early_stopping=patience)
+    model, weights = build(), Weights()
+    rows = train_network(
+        model, batch, OBJECTIVE, settings, validation, progress=False, callbacks=[weights]
+    )
+    errors, twin = [], build()
+    for flat in weights.seen:
+        vector_to_parameters(torch.from_numpy(flat), twin.parameters())
+        local = twin(validation.features, validation.types).detach().numpy()
+        n = np.bincount(validation.structure)
+        total = np.bincount(validation.structure, local)
+        errors.append(np.sqrt(np.mean(((total - validation.labels().numpy()) / n) ** 2)))
+    np.testing.assert_allclose([row[3] for row in rows], errors, rtol=1e-10)
+    best = int(np.argmin(errors))
+    np.testing.assert_array_equal(dense.flat(model), weights.seen[best])
+    if epochs == 200:
+        assert len(rows) == best + patience + 1 < epochs  # or this would show nothing
+    assert all(k - int(np.argmin(errors[: k + 1])) < patience for k in range(len(errors) - 1))

@@ -31,7 +31,15 @@ def mlp() -> nn.Module:
         ({"lr": -1.0}, "lr positive"),
         ({"factor": 1.0}, "factor between 0 and 1"),
         ({"epochs": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"early_stopping": 0}, "early_stopping must be positive, not 0"),
+        ({"early_stopping": 5}, "early_stopping 5 needs structures to validate on; give valid"),
         ({"epochs": 1, "seed": -1}, "seed must not be negative"),
+        (
+            {"iterations": 0},
+            "iterations must be positive, or None to train for .*, not 0",
+        ),
+        ({"final_lr": 0.1}, r"final_lr must be positive and at most lr, .*, not 0.1 with lr 0.005"),
+        ({"final_lr": 0.0}, "final_lr must be positive and at most lr"),
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """Killed and started again: the weights and the log of an uninterrupted training, bit by bit."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.cases import MODELS, make_batch
 from tests.training import dense
 from torchlpr import BehlerParrinelloMLP, InputError, Objective
 from torchlpr.models import compression
-from torchlpr.training import LMSettings, fit
+from torchlpr.training import LBFGSSettings, LMSettings, fit, lbfgs
 from torchlpr.training.callbacks import ResumableCheckpoint
 from torchlpr.training.network import CHECKPOINT
 from torchlpr.training.problem import Linearisation, Problem
@@ -26,7 +27,16 @@ BATCH, VALIDATION = make_batch(7, TYPES), make_batch(3, TYPES, seed=1)
 WAYS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam", "epochs": 30, "lr": 0.5, "patience": 2, "cooldown": 3},
     "mini-batches": {"optimizer": "adam", "epochs": 12, "batch_size": 2, "seed": 5},
+    "iterations": {
+        "optimizer": "adam",
+        "iterations": 30,
+        "batch_size": 2,
+        "lr": 0.1,
+        "final_lr": 1e-3,
+    },
+    "early": {"optimizer": "adam", "epochs": 99, "lr": 0.1, "early_stopping": 9},
     "lm": {"optimizer": "lm", "lm_settings": LMSettings(12, 1e-12, 0)},
+    "lbfgs": {"optimizer": "lbfgs", "lbfgs_settings": LBFGSSettings(12, 4)},
     "adam+lm": {"optimizer": "adam+lm", "epochs": 8, "lm_settings": LMSettings(12, 1e-8, 0)},
 }
 
@@ -85,8 +95,13 @@ def test_the_same_seed_gives_the_same_bits(way: str, tmp_path: Path) -> None:
     same(first, train(way, tmp_path))  # nor do checkpoints
 
 
-@pytest.mark.parametrize("stop", [1, 6, 11])
-@pytest.mark.parametrize("way", ["adam", "mini-batches"])
+@pytest.mark.parametrize(
+    ("way", "stop"),
+    [
+        *itertools.product(("adam", "mini-batches", "early"), (1, 6, 11)),
+        *itertools.product(("iterations",), (1, 6, 7)),  # of eight epochs
+    ],
+)
 def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     whole = train(way, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -97,7 +112,28 @@ def test_adam_goes_on(way: str, stop: int, tmp_path: Path) -> None:
     tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
     assert tables[0] == tables[1]
     assert tables[0].splitlines()[0] == "epoch,loss,rmse_train,rmse_validation,lr"
-    assert len(tables[0].splitlines()) == 1 + WAYS[way]["epochs"]
+    assert len(tables[0].splitlines()) == 1 + len(whole[1].epochs)
+    assert (len(whole[1].epochs) < WAYS[way].get("epochs", 8)) == (way == "early")
+
+
+@pytest.mark.parametrize("stop", [1, 5, 11])
+def test_lbfgs_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train("lbfgs", tmp_path / "whole")
+    real = lbfgs._Run.step
+
+    def killed(run: Any) -> None:
+        if len(run.rows) == stop:
+            raise Killed
+        real(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lbfgs._Run, "step", killed)
+        with pytest.raises(Killed):
+            train("lbfgs", tmp_path / "cut")
+    same(whole, train("lbfgs", tmp_path / "cut"))
+    tables = [(tmp_path / run / "metrics.csv").read_text() for run in ("whole", "cut")]
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 13
 
 
 @pytest.mark.parametrize("stop", [1, 5, 11])
@@ -169,7 +205,7 @@ def other_energies() -> Any:
 
 
 @pytest.mark.parametrize("what", [*OTHERS, "settings"])
-@pytest.mark.parametrize("way", ["adam", "lm"])
+@pytest.mark.parametrize("way", ["adam", "lm", "lbfgs"])
 def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path) -> None:
     train(way, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -179,7 +215,11 @@ def test_the_save_point_of_another_training(way: str, what: str, tmp_path: Path)
         with torch.no_grad():
             next(model.parameters()).add_(1e-12)
     if what == "settings":
-        options |= {"epochs": 31} if way == "adam" else {"lm_settings": LMSettings(steps=13)}
+        options |= {
+            "adam": {"epochs": 31},
+            "lm": {"lm_settings": LMSettings(steps=13)},
+            "lbfgs": {"lbfgs_settings": LBFGSSettings(13)},
+        }[way]
     with pytest.raises(InputError, match="other data or with other settings; choose another"):
         fit(model, batch, objective, out=tmp_path, progress=False, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

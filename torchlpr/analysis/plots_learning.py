@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["Series", "learning_curve", "read_metrics"]
+__all__ = ["Quantity", "Series", "learning_curve", "read_metrics"]
 
 Series: TypeAlias = "Mapping[str, tuple[Values, Values]]"
+Quantity: TypeAlias = Literal["energy", "force"]
+
+LABELS = {"energy": "RMSE / (eV/atom), loss / eV$^2$", "force": "force RMSE / (eV/Å)"}
 
 
 def read_metrics(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
@@ -61,15 +64,19 @@ def read_metrics(path: str | Path) -> dict[str, tuple[Floats, Floats]]:
     return {name: (np.array(x, dtype=float), np.array(y)) for name, (x, y) in series.items()}
 
 
-def learning_curve(ax: Axes, metrics: Series | str | Path) -> list[Line2D]:
+def learning_curve(
+    ax: Axes, metrics: Series | str | Path, quantity: Quantity = "energy"
+) -> list[Line2D]:
     """Loss and RMSE against the epoch on log scales, the learning rate on a second axis.
 
     Names with "loss" or "rmse" in them are drawn (RMSE solid, loss dashed; one colour each for
-    train, val and test), names that start with "lr" are learning rates, others are left out.
+    train, val and test), names that start with "lr" are learning rates, "step length" is drawn as
+    one, others are left out.
 
     Args:
         ax: axes to draw on.
         metrics: by name, the epochs (from 0) and the values, of equal shape; or a metrics.csv.
+        quantity: whether errors are those of energies per atom or of forces, for the label.
 
     Returns:
         The lines, learning rates last.
@@ -87,12 +94,13 @@ def learning_curve(ax: Axes, metrics: Series | str | Path) -> list[Line2D]:
         color, _ = class_style(_stage(name))
         style = "--" if "loss" in name.lower() else "-"
         lines.append(_line(ax, name, series[name], color=color, linestyle=style))
-    ax.set(xscale="log", yscale="log", xlabel="epoch", ylabel="RMSE / (eV/atom), loss / eV$^2$")
-    rates = [n for n in series if n.lower().startswith("lr") or "learning_rate" in n.lower()]
+    ax.set(xscale="log", yscale="log", xlabel="epoch", ylabel=LABELS[quantity])
+    rates = [n for n in series if n.lower().startswith("lr") or _is_rate(n.lower())]
     if rates:
         twin = ax.twinx()
         lines += [_line(twin, n, series[n], color="0.6", linestyle=":") for n in rates]
-        twin.set(yscale="log", ylabel="learning rate")
+        step = "step length" in rates
+        twin.set(yscale="log", ylabel="step length" if step else "learning rate")
     _plain_epochs(ax)
     # above the axes: curves fall anywhere inside
     labels = [str(line.get_label()) for line in lines]
@@ -119,6 +127,10 @@ def _line(
     return ax.plot(epochs + 1, values, color=color, linestyle=linestyle, linewidth=1.5, label=name)[
         0
     ]
+
+
+def _is_rate(name: str) -> bool:
+    return "learning_rate" in name or name == "step length"
 
 
 def _stage(name: str) -> int:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from torchlpr import __version__
 from torchlpr.cli.commands import COMMANDS, SHARED
 from torchlpr.errors import InputError, MissingExtraError, PeerError
 from torchlpr.ranks import Ranks, processes
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 PEER_FAILED = 1
 USAGE_ERROR = 2
 INTERRUPTED = 130
+
+EPILOG = """\
+torchlpr COMMAND --help explains a command and has an example; --json prints what a command found
+for other programs; --debug anywhere shows the traceback of an error.
+
+exit codes:
+  0    done
+  1    a claim of a study fails, or another of several processes failed
+  2    a mistake in the input, in one sentence on stderr
+  130  interrupted; fit and bench go on where they were when they are started again
+"""
+
+
+class _Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Descriptions and examples keep their lines."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0, 2 for a mistake in the input (one sentence on stderr), 130 when interrupted;
-        1 where it was another process that failed.
+        1 where it was another process that failed, or a claim of a study does.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -56,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], ranks: Ranks) -> int:
     with ranks.agreed():
-        parser = _parser()
+        parser = command_line()
         settings = parser.parse_args(words)
         if settings.subcommand is None:
             if ranks.first:
@@ -73,20 +90,28 @@ def _run(words: list[str], ranks: Ranks) -> int:
     return 0
 
 
-def _parser() -> ArgumentParser:
+def command_line() -> ArgumentParser:
+    """The parser of all commands, which knows their help."""
     parser = ArgumentParser(
         prog="torchlpr",
         description="Local prediction rigidity: which atomic energies does a training set pin "
         "down?",
-        epilog="--debug anywhere shows the traceback of an error.",
+        epilog=EPILOG,
         version=__version__,
         exit_on_error=False,
+        formatter_class=_Help,
     )
     subcommands = parser.add_subcommands(required=False)
     for name, command in COMMANDS.items():
-        sub = ArgumentParser(description=command.__doc__, exit_on_error=False)
+        about, _, example = inspect.cleandoc(command.__doc__ or "").partition("\n\nExample:\n")
+        sub = ArgumentParser(
+            description=about,
+            epilog=f"example:\n{example}",
+            exit_on_error=False,
+            formatter_class=_Help,
+        )
         command.add_arguments(sub)
-        subcommands.add_subcommand(name, sub, help=(command.__doc__ or "").split("\n")[0])
+        subcommands.add_subcommand(name, sub, help=about.split("\n")[0])
     return parser
 
 

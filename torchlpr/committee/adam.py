@@ -61,13 +61,24 @@ def adam_members(
         Weights, shape (members, parameters).
 
     Raises:
-        InputError: if the settings ask for mini-batches.
+        InputError: if the settings ask for mini-batches, a number of steps, another decay or an
+            early stop.
         FloatingPointError: if a member's loss is not finite.
     """
     if settings.batch_size is not None:
         raise InputError(
             f"a committee trains on full batches, not on batches of {settings.batch_size}; "
             "leave batch_size out"
+        )
+    if settings.iterations is not None or settings.final_lr is not None:
+        raise InputError(
+            "a committee trains for epochs and halves its learning rate at plateaus; leave "
+            "iterations and final_lr out"
+        )
+    if settings.early_stopping is not None:
+        raise InputError(
+            f"members train for a number of epochs, not until early_stopping "
+            f"{settings.early_stopping}; give as epochs those after which one model stopped"
         )
     weights = weights.detach().clone()
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)

@@ -44,7 +44,7 @@ class Committee:
 
     "sample-then-optimise" draws labels and prior of each member,
 
-    .. math:: w_b = \arg\min_w \tfrac12 |t + \sigma \xi_b - \tilde t(w)|^2
+    .. math:: w_b = \mathrm{arg}\min_w \tfrac12 |t + \sigma \xi_b - \tilde t(w)|^2
               + \tfrac12 \mu |w - w^0_b|^2, \qquad w^0_b \sim N(0, \sigma^2/\mu)
 
     so that for linear and kernel heads the variance of an infinite committee is exactly

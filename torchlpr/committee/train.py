@@ -90,9 +90,10 @@ def train_members(
 
 def _choose(model: nn.Module, optimizer: str, adam_is_meant: bool) -> str:
     """The optimiser that "auto" stands for."""
-    if optimizer not in get_args(Optimizer):
+    known = [name for name in get_args(Optimizer) if name != "lbfgs"]
+    if optimizer not in known:
         raise InputError(
-            f"optimizer {optimizer!r} is unknown; use one of {', '.join(get_args(Optimizer))}"
+            f"optimizer {optimizer!r} trains no committee; use one of {', '.join(known)}"
         )
     linear = isinstance(model, LinearInParameters)
     if linear and optimizer in {"auto", "closed-form"}:

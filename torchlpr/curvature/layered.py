@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.models.affine import affine
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type
 
@@ -166,7 +167,7 @@ def _backpropagate(network: nn.Sequential, x: Tensor) -> tuple[list[Tensor], lis
         if isinstance(layer, nn.Linear):
             weights.append(layer.weight.to(torch.float64))
             bias = None if layer.bias is None else layer.bias.to(torch.float64)
-            x = nn.functional.linear(x, weights[-1], bias)
+            x = affine(x, weights[-1], bias)
         else:
             with torch.enable_grad():
                 z = x.detach().requires_grad_(True)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torchlpr.curvature.pairs import Pairs
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.models.activations import curve
+from torchlpr.models.affine import affine
 from torchlpr.structures.species import atoms_of_each_type
 
 __all__ = ["layered_force_sums"]
@@ -110,9 +112,9 @@ def _tangents(
         if isinstance(layer, nn.Linear):
             weights.append(layer.weight.to(torch.float64))
             bias = None if layer.bias is None else layer.bias.to(torch.float64)
-            z, z_dot = nn.functional.linear(a, weights[-1], bias), a_dot @ weights[-1].mT
+            z, z_dot = affine(a, weights[-1], bias), affine(a_dot, weights[-1])
             continue
-        value, slope, bend = _curve(layer, z)
+        value, slope, bend = curve(layer, z)
         bends.append((slope, bend[pairs.centre].unsqueeze(1) * z_dot))
         inputs.append((value, slope[pairs.centre].unsqueeze(1) * z_dot))
     delta, delta_dot = pairs.features.new_ones(len(pairs.features), 1), None
@@ -125,15 +127,3 @@ def _tangents(
         delta, delta_dot = before * slope, through
         signals.append((delta, delta_dot))
     return [(*a, *d) for a, d in zip(inputs, reversed(signals), strict=True)]
-
-
-def _curve(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, slope and curvature of an activation function."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_(True)
-        value = layer(z)
-        (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
-        bend = torch.zeros_like(z)
-        if slope.requires_grad:  # not that of the identity
-            (bend,) = torch.autograd.grad(slope.sum(), z)
-    return value.detach(), slope.detach(), bend

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from torchlpr.bars import bar
 from torchlpr.curvature.force_sums import force_sums
 from torchlpr.curvature.gradients import CHUNK_BYTES, check_parameters, parameter_count
 from torchlpr.curvature.pairs import pairs_of_atoms
@@ -70,12 +71,15 @@ def training_row_chunks(
     """
     width = parameter_count(model) if subset is None else len(subset)
     most = size or max(1, CHUNK_BYTES // (8 * width))
-    for where, part in structure_chunks(batch, width, most):
-        yield where, energy_rows(model, part, objective, size, subset)
     before = batch.n_structures
     atoms = objective.force_atoms(batch)
-    for where, rows in _force_chunks(model, batch, objective, atoms, size, subset):
-        yield slice(before + where.start, before + where.stop), rows
+    with bar(before + 3 * len(atoms), "rows", "row") as shown:
+        for where, part in structure_chunks(batch, width, most):
+            yield where, energy_rows(model, part, objective, size, subset)
+            shown.update(where.stop - where.start)
+        for where, rows in _force_chunks(model, batch, objective, atoms, size, subset):
+            yield slice(before + where.start, before + where.stop), rows
+            shown.update(where.stop - where.start)
 
 
 def training_rows(

@@ -38,6 +38,7 @@ MAX_REFINEMENTS = 5
 # share of the result that rounding may make up in the difference form
 DIFFERENCE_ERROR = 1e-10
 GRAM_BLOCK = 128
+BLOCK = 2**21  # numbers that may be copied for a sum, 16 MiB
 # rows computed twice differ by rounding; different structures differ by far more
 SAME_ROW = 1e-9
 
@@ -60,8 +61,9 @@ class RowSpace:
         self.n_rows, self.n_parameters = rows.shape
         self.mu = mu
         self._rows = rows
-        blocks = (b.square().mul_(1 / mu).sum() for b in rows.detach().split(64))
-        self.condition = 1.0 + sum(map(float, blocks))  # trace bound, never below
+        # trace bound, never below; few rows at a time where they are long
+        step = max(1, min(64, BLOCK // max(1, self.n_parameters)))
+        self.condition = 1.0 + sum(float(self._norm(b).sum()) for b in rows.detach().split(step))
         self._triangle = self._factorise(gram) if triangle is None else triangle
 
     @property

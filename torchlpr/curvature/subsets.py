@@ -134,6 +134,8 @@ def _last_layer(model: nn.Module) -> list[str]:
             _, network, layer, _ = name.split(".")
             last[network] = max(last.get(network, 0), int(layer))
         return [name for name in names if int(name.split(".")[2]) == last[name.split(".")[1]]]
+    if patterns := getattr(model, "last_layer", ()):
+        return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
     owner = names[-1].rpartition(".")[0] if names else ""
     return [name for name in names if name.rpartition(".")[0] == owner]
 
@@ -142,6 +144,9 @@ def _species_spans(
     model: nn.Module, species: str, blocks: dict[str, tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """Weights of some species in a head that has separate ones."""
+    chosen = normalise_types(int(s) if s.isdigit() else s for s in species.split(","))
+    if (own_spans := getattr(model, "species_spans", None)) is not None:
+        return [span for z in chosen for span in own_spans(z, blocks)]
     if not isinstance(model, (BehlerParrinelloMLP, LinearModel, SparseKernelModel)):
         raise InputError(
             f"a {type(model).__name__} has no weights for each species; choose its parameters by "
@@ -149,7 +154,7 @@ def _species_spans(
         )
     own = list(model.types)
     spans = []
-    for z in normalise_types(int(s) if s.isdigit() else s for s in species.split(",")):
+    for z in chosen:
         if z not in own:
             raise InputError(f"the model has no weights for species {z}, only for {own}")
         spans += _one_species(model, own.index(z), blocks)

@@ -9,9 +9,9 @@ import ase
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from vesin import NeighborList
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.geometry import Geometry
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.soap_gradients import soap_gradients
@@ -56,17 +56,17 @@ def feature_derivatives(
     values = torch.empty(sum(pairs), 3, descriptor.n_features, dtype=torch.float64)
     first_atom = np.concatenate([[0], np.cumsum([len(atoms) for atoms in structures])]).tolist()
     done = 0
-    show = {"disable": None if progress is None else not progress, "delay": 0 if progress else 2}
-    bar = tqdm(structures, desc="derivatives", unit="structure", **show)
-    for atoms, (start, _) in zip(bar, pairwise(first_atom), strict=True):
-        blocks = list(_blocks(descriptor, atoms))
-        order = torch.argsort(torch.cat([which for _, which, _ in blocks]), stable=True)
-        place = torch.empty_like(order)
-        place[order] = torch.arange(done, done + len(order))
-        for k, i, block in blocks:
-            here, place = place[: len(k)], place[len(k) :]
-            centre[here], moved[here], values[here] = k + start, i + start, block
-        done += len(order)
+    with bar(len(structures), "derivatives", "structure", progress) as shown:
+        for atoms, (start, _) in zip(structures, pairwise(first_atom), strict=True):
+            blocks = list(_blocks(descriptor, atoms))
+            order = torch.argsort(torch.cat([which for _, which, _ in blocks]), stable=True)
+            place = torch.empty_like(order)
+            place[order] = torch.arange(done, done + len(order))
+            for k, i, block in blocks:
+                here, place = place[: len(k)], place[len(k) :]
+                centre[here], moved[here], values[here] = k + start, i + start, block
+            done += len(order)
+            shown.update()
     return Derivatives(centre[:done], moved[:done], values[:done])
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from torchlpr.bars import bar
 from torchlpr.errors import InputError
 
 __all__ = ["farthest_point_sampling"]
@@ -32,7 +33,7 @@ def farthest_point_sampling(
 ) -> Tensor:
     r"""Choose points one by one, each the farthest from those already chosen.
 
-    .. math:: s_{k+1} = \arg\max_i \min_{j \le k} |x_i - x_{s_j}|
+    .. math:: s_{k+1} = \mathrm{arg}\max_i \min_{j \le k} |x_i - x_{s_j}|
 
     Ties go to the lowest index. Distances are taken as norms of differences, in which nothing
     cancels; beyond the features the memory is O(atoms).
@@ -115,10 +116,12 @@ def _farthest(x: Tensor, n: int, start: int) -> tuple[Tensor, Tensor]:
     at = x.new_empty(n)
     nearest = x.new_full((len(x),), torch.inf)
     pick = torch.tensor(start, device=x.device)
-    for k in range(n):
-        chosen[k], at[k] = pick, nearest[pick]
-        # "donot_use_mm": exact differences, no (atoms, features) temporary
-        step = torch.cdist(x, x[pick][None], compute_mode="donot_use_mm_for_euclid_dist")
-        torch.minimum(nearest, step.squeeze(1), out=nearest)
-        pick = nearest.argmax()
+    with bar(n, "farthest points", "point") as shown:
+        for k in range(n):
+            chosen[k], at[k] = pick, nearest[pick]
+            # "donot_use_mm": exact differences, no (atoms, features) temporary
+            step = torch.cdist(x, x[pick][None], compute_mode="donot_use_mm_for_euclid_dist")
+            torch.minimum(nearest, step.squeeze(1), out=nearest)
+            pick = nearest.argmax()
+            shown.update()
     return chosen, at

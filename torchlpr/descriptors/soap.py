@@ -17,8 +17,8 @@ import ase
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.cache import FeatureCache, cache_key
 from torchlpr.descriptors.hypers import (
     LARGEST_RADIAL,
@@ -184,19 +184,14 @@ class SOAP:
         counts = [len(atoms) for atoms in structures]
         features = _allocate(sum(counts), self.n_features)
         first_row = np.concatenate([[0], np.cumsum(counts)])
-        # always: True; on a terminal that waits: None; never: False
-        show = {
-            "disable": None if progress is None else not progress,
-            "delay": 0 if progress else 2,
-        }
         try:
             calculator = featomic.SoapPowerSpectrum(**featomic_hypers(self))
-            with tqdm(total=len(structures), desc="SOAP", unit="structure", **show) as bar:
+            with bar(len(structures), "SOAP", "structure", progress) as shown:
                 for start, stop in _blocks(counts, _BLOCK // self.n_features):
                     with _featomic_log(f"structures {start} to {stop - 1}"):
                         block = calculator.compute([_plain(a) for a in structures[start:stop]])
                     self._scatter(block, features.numpy()[first_row[start] :], first_row[start:])
-                    bar.update(stop - start)
+                    shown.update(stop - start)
         except featomic.FeatomicError as error:
             raise InputError(f"featomic cannot compute {self!r}: {error}") from error
         return _normalized(features, counts) if self.normalize else features

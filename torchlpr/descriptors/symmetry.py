@@ -10,8 +10,8 @@ from typing import Any
 import ase
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.geometry import Geometry
 from torchlpr.descriptors.hypers import check_length
 from torchlpr.descriptors.scaling import FeatureScaling, ScalingKind
@@ -204,18 +204,12 @@ class SymmetryFunctions:
         """
         structures = checked(structures, self.types, "SymmetryFunctions", mixed_pbc=True)
         parts = []
-        show = {
-            "disable": None if progress is None else not progress,
-            "delay": 0 if progress else 2,
-        }
-        with tqdm(
-            total=len(structures), desc="symmetry functions", unit="structure", **show
-        ) as bar:
+        with bar(len(structures), "symmetry functions", "structure", progress) as shown:
             for block in self._blocks(structures):
                 geometry = Geometry.from_structures(block, self.cutoff, dtype=dtype, device=device)
                 with torch.no_grad():
                     parts.append(self.features(geometry))
-                bar.update(len(block))
+                shown.update(len(block))
         features = torch.cat(parts)
         if not derivatives:
             return as_batch(features, structures)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.curvature import Factor
 from torchlpr.design.criteria import Criterion, check_criterion, gains, value
 from torchlpr.design.outlook import Outlook
@@ -83,24 +82,20 @@ def greedy_design(
     left = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first = scores = gains(criterion, outlook)
     picks, reached, inverse = list[int](), list[float](), [outlook.inverse]
-    for step in _bar(n, progress):
-        if step:
-            scores = gains(criterion, outlook)
-        candidates = scores.masked_fill(~left, -torch.inf)
-        pick = int((candidates == candidates.max()).nonzero()[0])
-        outlook.take(pick)
-        left[pick] = False
-        picks.append(pick)
-        inverse.append(outlook.inverse)
-        if criterion == "D":
-            reached.append(float(scores[pick]))
-        else:  # from the accurate LPR rather than from the scores
-            before, after = value(criterion, torch.stack(inverse[-2:])).tolist()
-            reached.append(after - before)
+    with bar(n, "design", "pick", progress) as steps:
+        while len(picks) < n:
+            if picks:
+                scores = gains(criterion, outlook)
+            candidates = scores.masked_fill(~left, -torch.inf)
+            pick = int((candidates == candidates.max()).nonzero()[0])
+            outlook.take(pick)
+            left[pick] = False
+            picks.append(pick)
+            inverse.append(outlook.inverse)
+            if criterion == "D":
+                reached.append(float(scores[pick]))
+            else:  # from the accurate LPR rather than from the scores
+                before, after = value(criterion, torch.stack(inverse[-2:])).tolist()
+                reached.append(after - before)
+            steps.update()
     return Design(criterion, picks, reached, 1 / torch.stack(inverse), first)
-
-
-def _bar(n: int, progress: bool | None) -> Iterator[int]:
-    """Numbers of the picks, with a bar as everywhere in torchlpr."""
-    disable = None if progress is None else not progress
-    yield from tqdm(range(n), desc="design", unit="pick", disable=disable, delay=2)

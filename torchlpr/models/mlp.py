@@ -9,18 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from torchlpr.errors import InputError
+from torchlpr.models.activations import ACTIVATIONS
+from torchlpr.models.affine import Linear
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order, normalise_types
 
-__all__ = ["ACTIVATIONS", "BehlerParrinelloMLP"]
-
-# smooth ones only: rigidity gradients need two derivatives
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "linear": nn.Identity,
-}
+__all__ = ["BehlerParrinelloMLP"]
 
 
 class BehlerParrinelloMLP(nn.Module):
@@ -106,5 +99,5 @@ def _network(
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
-        layers += [nn.Linear(fan_in, fan_out, bias=bias, dtype=dtype), activation()]
+        layers += [Linear(fan_in, fan_out, bias=bias, dtype=dtype), activation()]
     return nn.Sequential(*layers[:-1])

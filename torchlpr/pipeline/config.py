@@ -121,7 +121,7 @@ class ModelConfig:
 
 @dataclass
 class ObjectiveConfig:
-    """The loss, in the half convention.
+    """The loss, in the half convention or as a loss of means.
 
     Attributes:
         mu: strength of the L2 term 1/2 mu |w|^2, or auto for a search on the validation set.
@@ -131,6 +131,9 @@ class ObjectiveConfig:
         energy_weight: weight of the energy rows.
         per_atom: energies per atom rather than totals.
         force_weight: weight of each component of a force in Å^2, 0 to train on energies alone.
+        convention: half for 1/2 sum (dE/n)^2 + 1/2 force_weight sum dF^2 + 1/2 mu |w|^2, or mean
+            for mean (dE/n)^2 + force_weight mean dF^2 + mu |w|^2 as in Yoo et al. 2019; the summary
+            tells mu and force_weight in the half convention.
     """
 
     mu: float | Literal["auto"] = "auto"
@@ -139,6 +142,7 @@ class ObjectiveConfig:
     energy_weight: float = 1.0
     per_atom: bool = True
     force_weight: float = 0.0
+    convention: Literal["half", "mean"] = "half"
 
 
 @dataclass
@@ -146,7 +150,8 @@ class TrainingConfig:
     """How the minimum is found; linear and kernel heads have a closed form.
 
     Attributes:
-        optimizer: auto, closed-form, lm (Levenberg-Marquardt, then Newton), adam or adam+lm.
+        optimizer: auto, closed-form, lm (Levenberg-Marquardt, then Newton), adam, adam+lm or lbfgs
+            (the full batch, strong Wolfe).
         steps: Levenberg-Marquardt steps at most.
         newton_steps: trust-region Newton steps at most, 0 for none.
         tolerance: gradient norm relative to mu |w| that counts as a minimum.
@@ -157,10 +162,15 @@ class TrainingConfig:
         cooldown: epochs to wait after it fell.
         batch_size: structures a step of Adam, null for all.
         seed: seed of the order of mini-batches.
+        iterations: Adam's steps in all, in place of epochs; null for whole epochs.
+        final_lr: learning rate at the end of an exponential decay from lr, null for plateaus.
+        lbfgs_epochs: steps of L-BFGS at most.
+        early_stopping: epochs of Adam without a lower validation error after which it ends with
+            its best weights, null for never.
         float32: train in single precision; rigidity is computed in double all the same.
     """
 
-    optimizer: Literal["auto", "closed-form", "lm", "adam", "adam+lm"] = "auto"
+    optimizer: Literal["auto", "closed-form", "lm", "adam", "adam+lm", "lbfgs"] = "auto"
     steps: int = 200
     newton_steps: int = 500
     tolerance: float = 1e-8
@@ -171,6 +181,10 @@ class TrainingConfig:
     cooldown: int = 100
     batch_size: int | None = None
     seed: int = 0
+    iterations: int | None = None
+    final_lr: float | None = None
+    lbfgs_epochs: int = 800
+    early_stopping: int | None = None
     float32: bool = False
 
 
@@ -185,6 +199,11 @@ class FitConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.objective.mu == "auto" and self.objective.convention == "mean":
+            raise InputError(
+                "objective.convention is mean, where mu is a coefficient that is known: give it as "
+                "a number, or let objective.mu: auto search in the half convention"
+            )
         if self.objective.mu == "auto" and self.data.validation == 0:
             raise InputError(
                 "objective.mu is auto but data.validation is 0; give validation structures, a "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.shared import describe_shared
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.descriptors.state import Descriptor
 from torchlpr.descriptors.symmetry import SymmetryFunctions
 from torchlpr.errors import InputError
+from torchlpr.export import Run
 from torchlpr.pipeline.config import DataConfig, DescriptorConfig
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
@@ -21,16 +24,28 @@ from torchlpr.structures.species import normalise_types
 from torchlpr.structures.splits import split
 from torchlpr.structures.validation import validate
 
-__all__ = ["Parts", "describe", "read_parts"]
+__all__ = ["Parts", "describe", "described_chunks", "read_parts"]
+
+# structures whose features, and their derivatives, are held at a time: a few hundred MB for 100
+# atoms and 1000 features
+CHUNK, FORCE_CHUNK = 256, 8
 
 
 @dataclass
 class Parts:
-    """Training, validation and test structures; the latter two may be empty."""
+    """Training, validation and test structures; the latter two may be empty.
+
+    Attributes:
+        train: training structures.
+        validation: those that choose mu.
+        test: those that nothing was chosen by.
+        train_indices: place of each training structure in its file.
+    """
 
     train: list[Atoms]
     validation: list[Atoms]
     test: list[Atoms]
+    train_indices: list[int]
 
 
 def read_parts(config: DataConfig, forces: bool = False) -> Parts:
@@ -50,16 +65,18 @@ def read_parts(config: DataConfig, forces: bool = False) -> Parts:
         if not isinstance(value := getattr(config, name), str) and value
     }
     parts: dict[str, list[Atoms]] = {"train": structures, "validation": [], "test": []}
+    trained = list(range(len(structures)))
     if fractions:
         sizes = _sizes(fractions, len(structures), config)
         indices = split(structures, sizes, config.seed, config.group_key)
         for name, part in zip(("train", *fractions), indices, strict=True):
             parts[name] = [structures[i] for i in part]
+        trained = [int(i) for i in indices[0]]
     for name in ("validation", "test"):
         value = getattr(config, name)
         if isinstance(value, str):
             parts[name] = _read(config, value, forces)
-    return Parts(**parts)
+    return Parts(**parts, train_indices=trained)
 
 
 def describe(
@@ -85,6 +102,29 @@ def describe(
         for name, part in named.items()
         if part
     }
+
+
+def described_chunks(
+    run: Run, structures: list[Atoms], what: str, progress: bool | None = None
+) -> Iterator[AtomBatch]:
+    """Features of a few structures at a time, as a run describes them.
+
+    Args:
+        run: gives descriptor and objective: where forces weigh, features have derivatives.
+        structures: any number of them.
+        what: they are, for the bar.
+        progress: whether to show it; None shows it for long work.
+
+    Yields:
+        Consecutive structures.
+    """
+    with bar(len(structures), what, "structure", progress) as shown:
+        forces = run.rigidity.objective.force_weight > 0
+        size = FORCE_CHUNK if forces else CHUNK
+        for start in range(0, len(structures), size):
+            part = structures[start : start + size]
+            yield run.descriptor(part, progress=False, derivatives=forces)
+            shown.update(len(part))
 
 
 def _described(parts: Parts, config: DescriptorConfig) -> Descriptor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torchlpr.analysis.chemiscope_file import write_chemiscope
 from torchlpr.analysis.maps import principal_components
+from torchlpr.bars import bar
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.export import Run
 from torchlpr.files import make_folder
@@ -30,7 +31,7 @@ from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import write
 from torchlpr.training import FitResult, LMSettings, energy_rmse, fit
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 from torchlpr.training.grid_search import search_mu
 
 __all__ = ["demo_run"]
@@ -93,8 +94,10 @@ def _study(
     before = _stage("before", first, cells.before, objective, search.result, soap, cells, folder)
     draws: list[Draw] = []
     if linear:  # a fit costs nothing: look at several draws, and show a typical one
-        seeds = range(draw, draw + DRAWS)
-        draws = [_draw(s, copy.deepcopy(model), objective, before, cells) for s in seeds]
+        with bar(DRAWS, "random choices", "fit", None if progress else False) as shown:
+            for seed in range(draw, draw + DRAWS):
+                draws.append(_draw(seed, copy.deepcopy(model), objective, before, cells))
+                shown.update()
         draw = sorted(draws, key=lambda d: d.rmse_change)[(DRAWS - 1) // 2].seed
     train = cells.after(draw)
     result = fit(second, train, objective, **options)

@@ -157,7 +157,8 @@ class DemoReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        return {"seconds": self.seconds, **{head.name: head.as_dict() for head in self.heads}}
+        heads = {head.name: head.as_dict() for head in self.heads}
+        return {"seconds": self.seconds, "folder": self.folder, **heads}
 
     def __str__(self) -> str:
         """The table and three sentences."""

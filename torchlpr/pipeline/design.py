@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from ase import Atoms
 from torch import Tensor
-from tqdm import tqdm
 
 from torchlpr.analysis.chemiscope_file import write_chemiscope
 from torchlpr.analysis.figures import figure, save_figure
@@ -27,6 +25,7 @@ from torchlpr.design.criteria import check_criterion
 from torchlpr.errors import InputError
 from torchlpr.export import Run, load
 from torchlpr.files import make_folder
+from torchlpr.pipeline.data import described_chunks
 from torchlpr.pipeline.figures import have_chemiscope, have_plots
 from torchlpr.pipeline.fit import write_json
 from torchlpr.structures.batch import AtomBatch
@@ -34,10 +33,6 @@ from torchlpr.structures.io import read, write
 from torchlpr.structures.validation import validate
 
 __all__ = ["DesignReport", "design_run"]
-
-# structures whose features, and their derivatives, are held at a time: a few hundred MB for 100
-# atoms and 1000 features
-CHUNK, FORCE_CHUNK = 256, 8
 
 EXPLAINED = {
     "mean-log": "increase of the mean ln LPR of the targets",
@@ -145,7 +140,7 @@ def design_run(
         raise InputError(f"cannot choose {n} of {len(pool)} candidates; give 1 to {len(pool)}")
     batch = opened.descriptor(wanted, progress=progress)
     gradients = target_gradients(opened.rigidity, batch, mask)
-    rows = candidate_rows(opened.rigidity, _chunks(opened, pool, progress))
+    rows = candidate_rows(opened.rigidity, described_chunks(opened, pool, "candidates", progress))
     design = greedy_design(opened.rigidity.factor, rows, gradients, n, criterion, progress)
     folder = make_folder(out)
     report = DesignReport(design, len(pool), folder)
@@ -158,18 +153,6 @@ def design_run(
     if have_chemiscope():
         _write_targets(folder / "targets.json.gz", wanted, batch, mask, design, opened)
     return report
-
-
-def _chunks(run: Run, structures: list[Atoms], progress: bool | None) -> Iterator[AtomBatch]:
-    """Features of a few structures at a time."""
-    show = None if progress is None else not progress
-    with tqdm(total=len(structures), desc="candidates", unit="", disable=show, delay=2) as bar:
-        forces = run.rigidity.objective.force_weight > 0
-        size = FORCE_CHUNK if forces else CHUNK
-        for start in range(0, len(structures), size):
-            part = structures[start : start + size]
-            yield run.descriptor(part, progress=False, derivatives=forces)
-            bar.update(len(part))
 
 
 def _mask(structures: list[Atoms], source: str | Path, key: str | None) -> Tensor:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from torchlpr.analysis.figures import figure, save_figure
 from torchlpr.analysis.plots_fit import parity
-from torchlpr.analysis.plots_learning import learning_curve
+from torchlpr.analysis.plots_learning import Quantity, Series, learning_curve
 from torchlpr.export import Run
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import FitResult
-from torchlpr.training.fit import force_errors
+from torchlpr.training.errors import force_errors
 from torchlpr.training.grid_search import GridSearch
 
 __all__ = ["fit_figures", "have_chemiscope", "have_plots"]
@@ -57,8 +57,10 @@ def fit_figures(
         parity(axes[0, 0], {name: _forces(run, b) for name, b in batches.items()}, "force")
         save_figure(fig, folder / "force_parity.png")
     if result.epochs or result.steps:
-        fig, axes = figure()
-        learning_curve(axes[0, 0], _curves(result))
+        curves = _curves(result)
+        fig, axes = figure(1, len(curves))
+        for ax, (quantity, series) in zip(axes[0], curves.items(), strict=True):
+            learning_curve(ax, series, quantity)
         save_figure(fig, folder / "learning.png")
     if search is not None:
         fig, axes = figure()
@@ -91,11 +93,24 @@ def _forces(run: Run, batch: AtomBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return reference.reshape(-1), (reference + errors).reshape(-1)
 
 
-def _curves(result: FitResult) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    if result.epochs:
-        table = np.array(result.epochs)
-        names = ("train loss", "train rmse", "validation rmse", "lr")
-        curves = {name: (table[:, 0], table[:, k + 1]) for k, name in enumerate(names)}
-        return {name: curve for name, curve in curves.items() if np.isfinite(curve[1]).any()}
-    table = np.array(result.steps)
-    return {"train loss": (table[:, 0], table[:, 1])}
+def _curves(result: FitResult) -> dict[Quantity, Series]:
+    """What was logged, by the panel that it belongs to."""
+    if not result.epochs:
+        table = np.array(result.steps)
+        return {"energy": {"train loss": (table[:, 0], table[:, 2])}}
+    table = np.array(result.epochs)
+    rate = "step length" if result.optimizer == "lbfgs" else "lr"
+    columns: dict[Quantity, dict[str, int]] = {
+        "energy": {"train loss": 1, "train rmse": 2, "validation rmse": 3, rate: 4},
+        "force": {"train rmse": 5, "validation rmse": 6},
+    }
+    if table.shape[1] < 6:
+        del columns["force"]
+    return {
+        quantity: {n: (table[:, 0], table[:, k]) for n, k in names.items() if _known(table[:, k])}
+        for quantity, names in columns.items()
+    }
+
+
+def _known(values: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(values).any())

@@ -37,10 +37,12 @@ from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import (
     AdamSettings,
     FitResult,
+    LBFGSSettings,
     LMSettings,
     energy_rmse,
     fit,
     force_rmse,
+    mean_loss_objective,
 )
 from torchlpr.training.grid_search import GridSearch, search_mu
 
@@ -78,6 +80,8 @@ def fit_run(config: FitConfig, out: str | Path, progress: bool = True, ranks: Ra
 
 def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> Run:
     clock = _Clock()
+    with ranks.agreed():
+        _fit_options(config.training)  # refuses what is no setting before anything is computed
     forces = config.objective.force_weight > 0
     with ranks.agreed():
         parts = read_parts(config.data, forces)
@@ -98,6 +102,8 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> 
     metrics = {
         **_errors(model, batches),
         "mu": objective.mu,
+        "mu_at_edge_of_grid": None if search is None else search.at_edge,
+        "force_weight": objective.force_weight,
         "optimizer": result.optimizer,
         "structures": {name: batch.n_structures for name, batch in batches.items()},
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -166,8 +172,13 @@ def _minimise(
     mu = config.objective.mu
     start = 1.0 if mu == "auto" else float(mu)
     given = config.objective
+    weights = given.energy_weight, given.per_atom, given.force_weight
     with ranks.agreed():
-        objective = Objective(start, given.energy_weight, given.per_atom, given.force_weight)
+        if given.convention == "mean":
+            energy, per_atom, force = weights
+            objective = mean_loss_objective(batches["train"], start, force, energy, per_atom)
+        else:
+            objective = Objective(start, *weights)
     options = _fit_options(config.training) | {"progress": progress, "ranks": ranks}
     if mu != "auto":
         valid = batches.get("validation")
@@ -190,11 +201,17 @@ def _fit_options(training: TrainingConfig) -> dict[str, Any]:
     values = asdict(training)
     values.pop("float32")
     optimizer, steps = values.pop("optimizer"), values.pop("steps")
-    lm = LMSettings(steps, values.pop("tolerance"), values.pop("newton_steps"))
+    tolerance, epochs = values.pop("tolerance"), values.pop("lbfgs_epochs")
+    lm = LMSettings(steps, tolerance, values.pop("newton_steps"))
     adam = AdamSettings(**values)
     # to auto, settings of Adam mean Adam: defaults are not meant
     given = optimizer != "auto" or adam != AdamSettings()
-    return {"optimizer": optimizer, "lm_settings": lm, "settings": adam if given else None}
+    return {
+        "optimizer": optimizer,
+        "lm_settings": lm,
+        "lbfgs_settings": LBFGSSettings(epochs, tolerance=tolerance),
+        "settings": adam if given else None,
+    }
 
 
 @contextmanager

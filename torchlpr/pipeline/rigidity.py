@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
@@ -33,10 +34,18 @@ class Report:
         structures: the structures.
         prediction: of the run.
         verdict: whether the run's weights are at a minimum.
+        files: what was written, by kind.
     """
 
-    def __init__(self, structures: list[Atoms], prediction: Prediction, verdict: str) -> None:
+    def __init__(
+        self,
+        structures: list[Atoms],
+        prediction: Prediction,
+        verdict: str,
+        files: dict[str, str] | None = None,
+    ) -> None:
         self.structures, self.prediction, self.verdict = structures, prediction, verdict
+        self.files = files or {}
 
     def by_species(self) -> str:
         """Table of LPR quartiles for each species."""
@@ -60,6 +69,21 @@ class Report:
                 float(self.prediction.lpr_mu_fraction[k]),
             ))
         return format_table(rows, ("structure", "atom", "species", "LPR / eV^-2", "mu-fraction"))
+
+    def by_structure(self) -> list[dict[str, object]]:
+        """Rigidity of each structure's energy per atom, and quartiles of the LPR of its atoms."""
+        levels = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+        names = ("min", "lower_quartile", "median", "upper_quartile", "max")
+        parts = self.prediction.lpr.split(self.prediction.batch.counts.tolist())
+        return [
+            {
+                "structure": number,
+                "atoms": len(lpr),
+                "pr": float(self.prediction.pr[number]),
+                "lpr": dict(zip(names, lpr.cpu().quantile(levels).tolist(), strict=True)),
+            }
+            for number, lpr in enumerate(parts)
+        ]
 
     def species(self) -> list[str]:
         """Chemical symbol of every atom."""
@@ -85,6 +109,8 @@ class Report:
                 else float(self.prediction.local_uncertainty.max())
             ),
             "verdict": self.verdict,
+            "by_structure": self.by_structure(),
+            "files": self.files,
         }
 
     def __str__(self) -> str:
@@ -137,7 +163,9 @@ def rigidity_run(
         frames = read(structures, energy_key)
         validate(frames, str(structures), types=opened.descriptor.types)
     prediction = opened.predict(frames)
-    report = Report(frames, prediction, opened.stationarity.sentence())
+    written = {"out": out, "chemiscope": chemiscope, "plot": plot}
+    files = {kind: str(path) for kind, path in written.items() if path is not None}
+    report = Report(frames, prediction, opened.stationarity.sentence(), files)
     with ranks.agreed():
         if ranks.first:
             write(out, frames, **prediction.per_atom())

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from torchlpr.bars import bar
 from torchlpr.curvature import (
     Factor,
     FeatureSpan,
@@ -271,7 +272,7 @@ class Rigidity:
         mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
         parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
         forms = (Evaluation.of(checked_forms(span.quadratic_form(*part))) for part in parts)
-        return Evaluation(*collect_shared(forms, self.ranks))
+        return Evaluation(*collect_shared(_shown(forms, len(mine)), self.ranks))
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -392,18 +393,31 @@ class Rigidity:
         """Gradients of this rank's atomic energies."""
         mine = share_of_atoms(batch, self.ranks)
         size = self._chunk(mine, sweep)
-        for _, gradients in gradient_chunks(self.model, mine, size, self.subset):
-            yield gradients
+        chunks = gradient_chunks(self.model, mine, size, self.subset)
+        with bar(len(mine), "rigidity", "atom") as shown:
+            for _, gradients in chunks:
+                yield gradients
+                shown.update(len(gradients))
 
     def _structure_chunks(self, batch: AtomBatch) -> Iterator[Tensor]:
         """Gradients of the mean atomic energy of this rank's structures."""
         mine = share_of_structures(batch, self.ranks)
         mean, size = 1.0 / mine.counts.to(torch.float64), self._chunk(mine)
-        for where, part in structure_chunks(mine, self.factor.n_parameters, size):
-            yield structure_gradients(self.model, part, mean[where], size, self.subset)
+        with bar(mine.n_structures, "rigidity", "structure") as shown:
+            for where, part in structure_chunks(mine, self.factor.n_parameters, size):
+                yield structure_gradients(self.model, part, mean[where], size, self.subset)
+                shown.update(where.stop - where.start)
 
     def _chunk(self, batch: AtomBatch, sweep: bool = False) -> int:
         """Gradients at a time."""
         copies = gradient_copies(self.model)
         device = batch.features.device
         return fitting_chunk(self.factor, len(batch), self.memory_limit, device, sweep, copies)
+
+
+def _shown(parts: Iterator[Evaluation], atoms: int) -> Iterator[Evaluation]:
+    """The same, with a bar where there are many."""
+    with bar(atoms, "rigidity", "atom") as shown:
+        for part in parts:
+            yield part
+            shown.update(len(part.rigidity))

@@ -13,10 +13,27 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchlpr.errors import InputError
 from torchlpr.ranks import shares
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.packed import PackedBatch, PackedStructures
 
-__all__ = ["EpochSampler", "StructureDataModule"]
+__all__ = ["Epoch", "EpochSampler", "StructureDataModule"]
 
 Indices = list[int] | None
+Batch = AtomBatch | PackedBatch
+
+
+class Epoch:
+    """All mini-batches of an epoch, made one by one.
+
+    Args:
+        data: the resident structures.
+        order: structure indices of each mini-batch.
+    """
+
+    def __init__(self, data: _Structures, order: list[Indices]) -> None:
+        self._data, self._order = data, order
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self._data.batch_of, self._order)
 
 
 class EpochSampler(DistributedSampler[Indices]):
@@ -35,6 +52,7 @@ class EpochSampler(DistributedSampler[Indices]):
         epoch: number of the epoch.
         rank: number of this process.
         size: number of processes.
+        whole: whether the list of all mini-batches of an epoch is one item.
     """
 
     def __init__(
@@ -44,13 +62,14 @@ class EpochSampler(DistributedSampler[Indices]):
         seed: int | None,
         rank: int = 0,
         size: int = 1,
+        whole: bool = False,
     ) -> None:
         # what the base class would sample is not used, and it would look for processes itself
         self.n_structures = n_structures
         self.batch_size = batch_size
         self.seed = seed  # type: ignore[assignment]
         self.epoch = 0
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.whole = rank, size, whole
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the shuffle of an epoch.
@@ -61,10 +80,18 @@ class EpochSampler(DistributedSampler[Indices]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Number of batches in an epoch."""
-        return 1 if self.batch_size is None else -(-self.n_structures // self.batch_size)
+        """Number of items in an epoch."""
+        return (
+            1 if self.batch_size is None or self.whole else -(-self.n_structures // self.batch_size)
+        )
 
-    def __iter__(self) -> Iterator[Indices]:
+    def __iter__(self) -> Iterator[Any]:
+        if self.whole:  # nothing before the first item is asked for: the epoch is set after iter()
+            yield list(self._batches())
+        else:
+            yield from self._batches()
+
+    def _batches(self) -> Iterator[Indices]:
         if self.batch_size is None:
             yield None
             return
@@ -75,16 +102,25 @@ class EpochSampler(DistributedSampler[Indices]):
             yield order[start : start + self.batch_size][self.rank :: self.size].tolist()
 
 
-class _Structures(Dataset[AtomBatch]):
+class _Structures(Dataset[Batch | Epoch]):
     """A resident batch, whole or in part."""
 
-    def __init__(self, batch: AtomBatch) -> None:
+    def __init__(self, batch: AtomBatch, packed: bool) -> None:
         self.batch = batch
+        self.packed = PackedStructures(batch) if packed else None
 
     def __len__(self) -> int:
         return self.batch.n_structures
 
-    def __getitem__(self, indices: Indices) -> AtomBatch:
+    def __getitem__(self, item: Any) -> Batch | Epoch:
+        if item is not None and item and not isinstance(item[0], int):
+            return Epoch(self, item)
+        return self.batch_of(item)
+
+    def batch_of(self, indices: Indices) -> Batch:
+        """The structures of one mini-batch."""
+        if self.packed is not None:
+            return self.packed.take(range(len(self)) if indices is None else indices)
         return self.batch if indices is None else self.batch.select(indices)
 
 
@@ -103,6 +139,9 @@ class StructureDataModule(LightningDataModule):
         validation: structures to validate on, with energies, or None.
         batch_size: structures in a batch, None takes them all at once.
         seed: seed of the shuffle of the training structures.
+        packed: hand out packed structures, where the loss is known for them: steps are several
+            times faster, for a second copy of the derivatives.
+        whole: hand out the mini-batches of a training epoch as one :class:`Epoch`.
 
     Raises:
         InputError: if a batch has no structures or no energies, or a number is out of range.
@@ -114,6 +153,8 @@ class StructureDataModule(LightningDataModule):
         validation: AtomBatch | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        packed: bool = False,
+        whole: bool = False,
     ) -> None:
         super().__init__()
         if batch_size is not None and batch_size < 1:
@@ -127,6 +168,7 @@ class StructureDataModule(LightningDataModule):
         self.validation = validation
         self.batch_size = batch_size
         self.seed = seed
+        self.packed, self.whole = packed, whole
         self.rank, self.size = 0, 1
         self._mine = {"train": train, "validation": validation}
         self._moved: dict[int, AtomBatch] = {}
@@ -167,7 +209,7 @@ class StructureDataModule(LightningDataModule):
         if self.trainer is not None and self._limit is not None:
             self.trainer.limit_val_batches, self._limit = self._limit, None
 
-    def train_dataloader(self) -> DataLoader[AtomBatch]:
+    def train_dataloader(self) -> DataLoader[Batch | Epoch]:
         """Batches to train on, shuffled anew in every epoch.
 
         Returns:
@@ -175,7 +217,7 @@ class StructureDataModule(LightningDataModule):
         """
         return self._loader("train", self.seed)
 
-    def val_dataloader(self) -> DataLoader[AtomBatch] | list[DataLoader[AtomBatch]]:
+    def val_dataloader(self) -> DataLoader[Batch | Epoch] | list[DataLoader[Batch | Epoch]]:
         """Batches to validate on, always in the same order.
 
         Returns:
@@ -184,12 +226,12 @@ class StructureDataModule(LightningDataModule):
         return [] if self.validation is None else self._loader("validation", None)
 
     def transfer_batch_to_device(
-        self, batch: AtomBatch, device: torch.device, dataloader_idx: int
-    ) -> AtomBatch:
+        self, batch: Batch | Epoch, device: torch.device, dataloader_idx: int
+    ) -> Batch | Epoch:
         """Move a batch to the device of the model; called by Lightning.
 
         Args:
-            batch: a full batch or a mini-batch.
+            batch: a full batch or a mini-batch; packed ones are on their device already.
             device: the device of the model.
             dataloader_idx: number of the loader, not used.
 
@@ -197,7 +239,7 @@ class StructureDataModule(LightningDataModule):
             The batch itself where it already is on the device; of a full batch the copy that was
             made the first time.
         """
-        if batch.features.device == device:
+        if isinstance(batch, (PackedBatch, Epoch)) or batch.features.device == device:
             return batch
         if all(batch is not resident for resident in self._mine.values()):
             return batch.to(device)
@@ -213,15 +255,17 @@ class StructureDataModule(LightningDataModule):
         mine = shares(batch.counts, self.size)[self.rank]
         return batch.select(torch.arange(mine.start, mine.stop))
 
-    def _loader(self, name: str, seed: int | None) -> DataLoader[AtomBatch]:
+    def _loader(self, name: str, seed: int | None) -> DataLoader[Batch | Epoch]:
         """A loader in this process that hands over what the dataset returns, untouched."""
         batch = self._mine[name]
         assert batch is not None
         place = self.rank, self.size
         return DataLoader(
-            _Structures(batch),
+            _Structures(batch, self.packed),
             batch_size=None,
-            sampler=EpochSampler(batch.n_structures, self.batch_size, seed, *place),
+            sampler=EpochSampler(
+                batch.n_structures, self.batch_size, seed, *place, self.whole and name == "train"
+            ),
             collate_fn=_untouched,
         )
 

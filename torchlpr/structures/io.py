@@ -19,7 +19,7 @@ from ase.io.formats import filetype, open_with_compression
 from numpy.typing import NDArray
 
 from torchlpr.errors import InputError
-from torchlpr.structures.validation import (
+from torchlpr.structures.labels import (
     as_energy,
     as_forces,
     energy_keys,
@@ -29,8 +29,8 @@ from torchlpr.structures.validation import (
     require_energies,
     require_forces,
     results_of,
-    validate,
 )
+from torchlpr.structures.validation import validate
 
 __all__ = ["energy_of", "forces_of", "read", "require_energies", "require_forces", "write"]
 

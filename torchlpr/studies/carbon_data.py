@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
+import numpy.typing as npt
 
 from torchlpr.structures.coordination import coordination_numbers
 from torchlpr.structures.disorder_protocol import BONDED
@@ -21,6 +22,8 @@ __all__ = [
     "SURFACE",
     "CarbonSets",
     "coordination_classes",
+    "film_density",
+    "slab_heights",
     "surface_classes",
 ]
 
@@ -124,12 +127,37 @@ def surface_classes(frames: Sequence[ase.Atoms]) -> list[str]:
     """
     classes = []
     for frame in frames:
-        lengths = frame.cell.lengths()
-        fractions = np.sort(frame.get_scaled_positions(), axis=0)
-        gaps = np.diff(np.vstack([fractions, fractions[:1] + 1]), axis=0)
-        axis = int(np.argmax(gaps.max(0) * lengths))
-        start = fractions[(np.argmax(gaps[:, axis]) + 1) % len(frame), axis]
-        height = (frame.get_scaled_positions()[:, axis] - start) % 1.0 * lengths[axis]
+        height, _ = slab_heights(frame)
         near = np.minimum(height, height.max() - height) < DEPTH
         classes += [SURFACE if here else CORE for here in near]
     return classes
+
+
+def slab_heights(frame: ase.Atoms) -> tuple[npt.NDArray[np.float64], int]:
+    """Height of each atom over the lowest one, across the cell's boundary where need be.
+
+    Args:
+        frame: a slab in a rectangular cell, with vacuum along one edge.
+
+    Returns:
+        Heights in Å, shape (atoms,), and the edge, 0 to 2.
+    """
+    lengths = frame.cell.lengths()
+    fractions = np.sort(frame.get_scaled_positions(), axis=0)
+    gaps = np.diff(np.vstack([fractions, fractions[:1] + 1]), axis=0)
+    axis = int(np.argmax(gaps.max(0) * lengths))
+    start = fractions[(np.argmax(gaps[:, axis]) + 1) % len(frame), axis]
+    return (frame.get_scaled_positions()[:, axis] - start) % 1.0 * lengths[axis], axis
+
+
+def film_density(frame: ase.Atoms) -> float:
+    """Density of a slab without its vacuum.
+
+    Args:
+        frame: as for :func:`slab_heights`.
+
+    Returns:
+        In g/cm3, between its outermost atoms.
+    """
+    height, axis = slab_heights(frame)
+    return density(frame) * float(frame.cell.lengths()[axis] / height.max())

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from torchlpr.analysis.kernel_maps import kernel_principal_components
 from torchlpr.analysis.maps import principal_components
+from torchlpr.bars import bar
 from torchlpr.descriptors.soap import SOAP
 from torchlpr.errors import InputError
 from torchlpr.models import CompositionBaseline, LinearInParameters, LinearModel, SparseKernelModel
@@ -167,12 +168,15 @@ def exchange(head: Head, batches: ExchangeBatches, options: ExchangeOptions) -> 
         return train_stage(plain, train, Objective(search.best), held_out, atoms, options, sigma)
 
     shift = _constants(batches)
-    stages = {BEFORE: stage(base)}
-    noise = stages[BEFORE].sigma  # one noise for all, so that variances compare
     kept = {}
-    for variant, added in rows.items():
-        kept[variant] = base.select(batches.kept(len(added), options.seed))
-        stages[variant] = stage(AtomBatch.cat([kept[variant], added]), noise)
+    with bar(1 + len(rows), f"{head} model", "training set") as shown:
+        stages = {BEFORE: stage(base)}
+        noise = stages[BEFORE].sigma  # one noise for all, so that variances compare
+        for variant, added in rows.items():
+            shown.update()
+            kept[variant] = base.select(batches.kept(len(added), options.seed))
+            stages[variant] = stage(AtomBatch.cat([kept[variant], added]), noise)
+        shown.update()
     stages = {name: replace(s, members=s.members + shift) for name, s in stages.items()}
     seconds = time.perf_counter() - start
     return HeadResult(

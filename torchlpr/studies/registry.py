@@ -26,6 +26,7 @@ STUDIES: dict[str, str] = {
     "amorphous_carbon": "torchlpr.studies.amorphous_carbon",
     "binary_composition": "torchlpr.studies.binary_composition",
     "realistic_carbon": "torchlpr.studies.realistic_carbon",
+    "neural_network": "torchlpr.studies.neural_network",
     "silicon_mapping": "torchlpr.studies.silicon_mapping",
 }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torchlpr.files import atomic_path
+from torchlpr.files import write_table
 from torchlpr.pipeline.fit import write_json
 
 __all__ = ["Claim", "StudyReport", "write_table"]
@@ -51,9 +49,12 @@ class StudyReport:
 
     def save(self) -> None:
         """Write the claims to summary.json in the study's folder."""
+        write_json(self.folder / "summary.json", self.as_dict())
+
+    def as_dict(self) -> dict[str, object]:
+        """The claims as plain data."""
         claims = [asdict(claim) for claim in self.claims]
-        content = {"study": self.name, "data": self.data, "holds": self.holds, "claims": claims}
-        write_json(self.folder / "summary.json", content)
+        return {"study": self.name, "data": self.data, "holds": self.holds, "claims": claims}
 
     def __str__(self) -> str:
         """One line a claim."""
@@ -62,16 +63,3 @@ class StudyReport:
             verdict = "holds" if claim.holds else "FAILS"
             lines.append(f"  {verdict}  {claim.text}: {claim.value:.4g}")
         return "\n".join([*lines, f"figures, tables and summary.json are in {self.folder}"])
-
-
-def write_table(path: str | Path, columns: Mapping[str, Sequence[float] | Sequence[str]]) -> None:
-    """Write the numbers of a figure beside it, as CSV.
-
-    Args:
-        path: the file; written whole or not at all.
-        columns: equally long columns by name.
-    """
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))

@@ -27,7 +27,7 @@ from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.io import read
 from torchlpr.studies.data_choice import shared_file
 from torchlpr.training import energy_rmse, fit
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 
 __all__ = ["DFTStage", "invariant_points", "run_dft"]
 

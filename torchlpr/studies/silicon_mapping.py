@@ -36,6 +36,7 @@ from torchlpr.studies.silicon_slabs import (
     CRYSTAL,
     OTHER,
     SLABS,
+    Head,
     SlabSets,
     SlabStage,
     linear_head,
@@ -52,7 +53,8 @@ class Settings:
         seed: of the slabs and of the crystals' deformations.
         seeds: of the draws of training sets against whose size errors are shown.
         dft_seeds: of the structures held out of the real data.
-        slabs: training slabs.
+        slabs: training slabs of the kernel head.
+        linear_slabs: of the linear head.
         test: slabs held out, and structures of each kind in the second part.
         layers: of the slabs, four atoms each.
         others: layers of the slabs of other thickness; the first, thicker one has claims.
@@ -77,6 +79,7 @@ class Settings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     dft_seeds: list[int] = field(default_factory=lambda: list(range(8)))
     slabs: int = 40
+    linear_slabs: int = 120
     test: int = 20
     layers: int = 16
     others: list[int] = field(default_factory=lambda: [32, 8, 24, 48])
@@ -105,6 +108,7 @@ class Settings:
 QUICK = {
     "seeds": [0],
     "slabs": 20,
+    "linear_slabs": 40,
     "test": 6,
     "others": [32],
     "references": 120,
@@ -127,18 +131,10 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     """
     if quick:
         settings = replace(settings, **QUICK)  # type: ignore[arg-type]
-    soap = SOAP(
-        cutoff=CUTOFF,  # that of the teacher
-        max_radial=5,
-        max_angular=6,
-        width=0.5,
-        smoothing=0.5,
-        types=["Si"],
-        normalize=True,
-    )
-    sets = _sets(soap, settings)
-    stages = slab_stages(sets, settings)
-    sizes = _sizes(soap, sets, settings)
+    sets = _sets(_soap(normalize=True), settings.slabs, settings)
+    plain = _sets(_soap(normalize=False), settings.linear_slabs, settings)
+    stages = linear_stages(plain, settings) + kernel_stages(sets, settings)
+    sizes = _sizes(_soap(normalize=True), sets, settings)
     dft, text = _real(settings)
     networks = _networks(settings)
     claims = [
@@ -149,45 +145,79 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     ]
     write_silicon(folder, sets, stages, networks, sizes, dft)
     data = (
-        f"{settings.slabs} slabs of Stillinger-Weber silicon, crystals and nano-clusters, made "
+        f"{settings.slabs} and {settings.linear_slabs} slabs of Stillinger-Weber silicon, crystals and nano-clusters, made "
         f"here; {text}"
     )
     return StudyReport("silicon_mapping", data, tuple(claims), folder)
 
 
-def slab_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
-    """Train on slabs, with a crystal, and with slabs of other thickness.
+def linear_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
+    """Train linear heads on slabs, with a crystal, and with one thicker slab.
 
     Args:
         sets: the structures.
         settings: of the study.
 
     Returns:
-        Stages of the linear head on energies, and of the kernel head on energies and on energies
-        and forces; slabs of all thicknesses come with forces only.
+        Stages on energies, then on energies and forces.
     """
-    kernel = sets.kernel_head(settings.references, settings.zeta)
+    first = settings.others[:1]
+    return [
+        stage
+        for objective in _objectives(settings)
+        for stage in _stages(sets, "linear", linear_head, objective, first)
+    ]
+
+
+def kernel_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
+    """Train local kernel heads on slabs, with a crystal, and with slabs of other thickness.
+
+    Args:
+        sets: the structures.
+        settings: of the study.
+
+    Returns:
+        Stages on energies, then on energies and forces, these for all thicknesses.
+    """
+    head = sets.kernel_head(settings.references, settings.zeta)
+    energies, forces = _objectives(settings)
+    return [
+        *_stages(sets, "kernel", head, energies, settings.others[:1]),
+        *_stages(sets, "kernel", head, forces, settings.others),
+    ]
+
+
+def _stages(
+    sets: SlabSets, name: str, head: Head, objective: Objective, layers: Sequence[int]
+) -> list[SlabStage]:
+    others = {SLABS: None, CRYSTAL: sets.points.select([0])}
+    others |= {f"{OTHER} {k} layers": sets.others[k] for k in layers}
+    return [sets.stage(name, head, trained, objective, other) for trained, other in others.items()]
+
+
+def _objectives(settings: Settings) -> tuple[Objective, Objective]:
+    """On energies, and on energies and forces."""
     energies = Objective(settings.mu)
-    forces = replace(energies, force_weight=settings.force_weight)
-    crystal = sets.points.select([0])
-    thick = {f"{OTHER} {k} layers": other for k, other in sets.others.items()}
-    first = dict(list(thick.items())[:1])
-    stages = []
-    for name, head, objective, others in (
-        ("linear", linear_head, energies, first),
-        ("linear", linear_head, forces, first),
-        ("kernel", kernel, energies, first),
-        ("kernel", kernel, forces, thick),
-    ):
-        for trained, other in ({SLABS: None, CRYSTAL: crystal} | others).items():
-            stages.append(sets.stage(name, head, trained, objective, other))
-    return stages
+    return energies, replace(energies, force_weight=settings.force_weight)
 
 
-def _sets(soap: SOAP, settings: Settings) -> SlabSets:
+def _soap(normalize: bool) -> SOAP:
+    """Of the teacher's range; a kernel takes unit vectors."""
+    return SOAP(
+        cutoff=CUTOFF,
+        max_radial=5,
+        max_angular=6,
+        width=0.5,
+        smoothing=0.5,
+        types=["Si"],
+        normalize=normalize,
+    )
+
+
+def _sets(soap: SOAP, n: int, settings: Settings) -> SlabSets:
     return SlabSets(
         soap,
-        settings.slabs,
+        n,
         settings.test,
         settings.layers,
         settings.others,
@@ -206,7 +236,7 @@ def _networks(settings: Settings) -> list[NetworkRun]:
         settings.test,
         settings.layers,
         settings.amplitude,
-        Objective(settings.mu, force_weight=settings.force_weight),
+        _objectives(settings)[1],
     )
 
 
@@ -223,7 +253,7 @@ def _sizes(soap: SOAP, sets: SlabSets, settings: Settings) -> list[SizeResult]:
         settings.strain,
         settings.references,
         settings.zeta,
-        Objective(settings.mu, force_weight=settings.force_weight),
+        _objectives(settings)[1],
     )
 
 

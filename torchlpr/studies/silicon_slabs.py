@@ -25,9 +25,18 @@ from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.studies.silicon_structures import is_surface, rattled, slab, strained_crystals
 from torchlpr.training import energy_rmse, fit, force_rmse
-from torchlpr.training.fit import energy_errors
+from torchlpr.training.errors import energy_errors
 
-__all__ = ["CRYSTAL", "OTHER", "SLABS", "SlabSets", "SlabStage", "linear_head", "offset_of_ratio"]
+__all__ = [
+    "CRYSTAL",
+    "OTHER",
+    "SLABS",
+    "Head",
+    "SlabSets",
+    "SlabStage",
+    "linear_head",
+    "offset_of_ratio",
+]
 
 SLABS, CRYSTAL, OTHER = "slabs", "one crystal", "one slab of"
 Head = Callable[[AtomBatch], LinearInParameters]
@@ -51,6 +60,8 @@ class SlabStage:
         offset_floor: share of the regulariser in it.
         predicted: what the monitor says it would be with the crystal in the training set, 1/eV^2.
         site_energies: predicted for the atoms of held-out slabs, eV, with the baseline.
+        bulk_error: mean error of these for bulk-like atoms, by the teacher's split, eV.
+        surface_error: for surface atoms, eV.
         slab_lpr: of the atoms of held-out slabs, 1/eV^2.
         words: of the monitor.
         ad_hoc: whether it calls the mapping ad hoc.
@@ -70,6 +81,8 @@ class SlabStage:
     offset_floor: float
     predicted: float
     site_energies: Tensor
+    bulk_error: float
+    surface_error: float
     slab_lpr: Tensor
     words: str
     ad_hoc: bool
@@ -196,7 +209,8 @@ class SlabSets:
         seconds = time.perf_counter() - start
         first = self.points.counts.cumsum(0) - 1  # one atom of each crystal stands for all
         with torch.no_grad():
-            sites = model(self.test.features, self.test.types)
+            sites = model(self.test.features, self.test.types) + self.baseline.energies[0]
+        shift = sites - self.site_energies
         return SlabStage(
             name,
             trained,
@@ -210,7 +224,9 @@ class SlabSets:
             float(report.offset or np.nan),
             float(report.offset_floor or np.nan),
             report.gains[0],
-            sites + self.baseline.energies[0],
+            sites,
+            float(shift[~self.surface].mean()),
+            float(shift[self.surface].mean()),
             rigidity.local(self.test),
             str(report).split(": ", 1)[1],
             report.ad_hoc,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from torchlpr.bars import bar
 from torchlpr.descriptors.scalar import ScalarFunctions
 from torchlpr.errors import InputError
 from torchlpr.models import BehlerParrinelloMLP
@@ -85,10 +85,11 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
     """
     seeds = settings.seeds[:1] if quick else settings.seeds
     todo = [(size, seed) for size in settings.sizes for seed in seeds]
-    fits = [
-        spline_fit(size, seed, settings)
-        for size, seed in tqdm(todo, desc="spline", unit="fit", delay=2)
-    ]
+    fits = []
+    with bar(len(todo), "spline", "fit") as shown:
+        for size, seed in todo:
+            fits.append(spline_fit(size, seed, settings))
+            shown.update()
     first = [fit for fit in fits if fit.seed == seeds[0]]
     _tables(folder, fits, first)
     if have_plots():

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchlpr.bars import bar
 from torchlpr.models import BehlerParrinelloMLP, LinearModel
 from torchlpr.objective import Objective
 from torchlpr.pipeline.figures import have_plots
@@ -141,10 +142,12 @@ def _rise(
     shifts: Floats,
 ) -> Rise:
     train, one = data.train(features), points(data.x.ravel()[[atom]], features)
-    rises = [
-        sum(retrain(model, train, objective, one, sign * eps).rise for sign in (1, -1)) / 2
-        for eps in shifts.tolist()
-    ]
+    rises = []
+    with bar(len(shifts), "trained again", "shift") as shown:
+        for eps in shifts.tolist():
+            both = (retrain(model, train, objective, one, sign * eps).rise for sign in (1, -1))
+            rises.append(sum(both) / 2)
+            shown.update()
     full = full_hessian_rigidity(model, train, objective, one)
     gauss_newton = Rigidity(model, train, objective).local(one)
     return Rise(shifts, np.array(rises), float(full), float(gauss_newton))

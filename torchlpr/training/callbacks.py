@@ -60,8 +60,13 @@ class TrainingLog(L.Callback):
         )
         # as many columns in every row: a mini-batch may have no structure with forces
         self.rows.append(row + forces if self.forces else row)
+        self.show()
+
+    def show(self) -> None:
+        """Bring the bar up to the last row."""
         if self._bar.update(len(self.rows) - self._bar.n):
-            shown = {"loss": f"{self.rows[-1][1]:.3e}", "rmse": f"{rmse:.2e} eV", "lr": f"{lr:.1e}"}
+            _, loss, rmse, validation, lr, *_ = self.rows[-1]
+            shown = {"loss": f"{loss:.3e}", "rmse": f"{rmse:.2e} eV", "lr": f"{lr:.1e}"}
             if math.isfinite(validation):
                 shown["validation"] = f"{validation:.2e} eV"
             self._bar.set_postfix(shown, refresh=False)

@@ -11,24 +11,27 @@ from typing import Literal, get_args
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
-from torchlpr.objective import Objective, predict
+from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.closed_form import fit_linear
 from torchlpr.training.environment import trained_by_first
-from torchlpr.training.network import AdamSettings, train_network
+from torchlpr.training.errors import energy_rmse, force_rmse
+from torchlpr.training.lbfgs import LBFGSSettings, train_lbfgs
+from torchlpr.training.network import train_network
 from torchlpr.training.second_order import train_second_order
 from torchlpr.training.second_order_state import LMSettings
 from torchlpr.training.stationarity import Stationarity, stationarity
 
-__all__ = ["FitResult", "energy_errors", "energy_rmse", "fit", "force_errors", "force_rmse"]
+__all__ = ["FitResult", "fit"]
 
-Optimizer = Literal["auto", "adam", "lm", "adam+lm", "closed-form"]
+Optimizer = Literal["auto", "adam", "lm", "adam+lm", "lbfgs", "closed-form"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class FitResult:
         rmse: training error of the energy per atom, eV.
         stationarity: how close the weights are to a minimum.
         seconds: wall time.
-        epochs: one row an epoch of Adam: epoch, loss (eV^2), training RMSE, validation RMSE
-            (eV), learning rate.
+        epochs: one row an epoch of Adam or L-BFGS: epoch, loss (eV^2), training RMSE, validation
+            RMSE (eV), learning rate (of L-BFGS the length of the step), and where forces weigh
+            their training and validation RMSE (eV/Å).
         steps: one row a second-order step: step, phase (0 Levenberg-Marquardt, 1 Newton), loss
             (eV^2), |grad|, damping, radius (eV), Hessian-vector products so far.
         force_rmse: training error of a component of a force, eV/Å; None where forces do not weigh.
@@ -74,6 +78,7 @@ def fit(
     *,
     settings: AdamSettings | None = None,
     lm_settings: LMSettings | None = None,
+    lbfgs_settings: LBFGSSettings | None = None,
     validation: AtomBatch | None = None,
     out: str | Path | None = None,
     progress: bool = True,
@@ -90,21 +95,22 @@ def fit(
             (``descriptor(structures, derivatives=True)``) where the objective weighs forces.
         objective: the loss.
         optimizer: "closed-form" for linear and kernel heads (exact); for networks "adam",
-            "lm" (Levenberg-Marquardt, then trust-region Newton) or "adam+lm" (Adam, then LM from
-            where it ended);
+            "lm" (Levenberg-Marquardt, then trust-region Newton), "adam+lm" (Adam, then LM from
+            where it ended) or "lbfgs" (L-BFGS on the full batch);
             "auto" is the closed form where there is one, "adam" where a setting of Adam is
             given, else "lm".
         settings: Adam's settings.
         lm_settings: when Levenberg-Marquardt and Newton stop.
-        validation: structures whose error Adam logs.
+        lbfgs_settings: when L-BFGS stops.
+        validation: structures whose error Adam and L-BFGS log.
         out: folder for logs and the checkpoints that a killed training resumes from.
         progress: whether to show bars.
         callbacks: further Lightning callbacks for Adam.
         ranks: processes that each make this call with the same arguments. Adam's steps are shared
-            by all; closed forms, Levenberg-Marquardt and the stationarity are the work of the
-            first, for which the others wait. All end with the same weights and result.
+            by all; closed forms, Levenberg-Marquardt, L-BFGS and the stationarity are the work of
+            the first, for which the others wait. All end with the same weights and result.
         **adam: single settings of Adam in place of ``settings``: epochs, lr, factor, patience,
-            cooldown, batch_size, seed.
+            cooldown, batch_size, seed, iterations, final_lr.
 
     Returns:
         What was reached, and how close to a minimum that is.
@@ -120,12 +126,16 @@ def fit(
     epochs, steps = list[tuple[float, ...]](), list[tuple[float, ...]]()
     if used.startswith("adam"):
         valid = validation and validation.to(dtype=batch.features.dtype)
-        data = batch, objective, chosen, valid
-        epochs = train_network(model, *data, out, progress, callbacks, ranks)
+        epochs = train_network(
+            model, batch, objective, chosen, valid, out, progress, callbacks, ranks
+        )
 
     def finish() -> FitResult:
         if used == "closed-form" and isinstance(model, LinearInParameters):
             fit_linear(model, batch, objective)
+        if used == "lbfgs":
+            data = batch, objective, lbfgs_settings, validation
+            epochs.extend(train_lbfgs(model, *data, out, progress))
         if used.endswith("lm"):
             steps.extend(train_second_order(model, batch, objective, lm_settings, out, progress))
         reached = stationarity(model, batch, objective)
@@ -180,71 +190,6 @@ def _check_trainable(model: nn.Module, one: AtomBatch) -> None:
             f"the energies of {name} do not depend on its parameters, so nothing can be trained; "
             "look at its forward method"
         )
-
-
-def energy_errors(model: nn.Module, batch: AtomBatch) -> Tensor:
-    """Error of each structure's energy per atom.
-
-    Args:
-        model: maps (features, types) to atomic energies; asked in evaluation mode.
-        batch: structures with energies.
-
-    Returns:
-        Predicted minus reference energy in eV per atom, shape (structures,).
-    """
-    twin = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        local = twin(batch.features.to(next(twin.parameters()).dtype), batch.types)
-    local = local.to(torch.float64)
-    totals = local.new_zeros(batch.n_structures).index_add(0, batch.structure, local)
-    return (totals - batch.labels()) / batch.counts
-
-
-def energy_rmse(model: nn.Module, batch: AtomBatch) -> float:
-    """Root mean square of :func:`energy_errors`, in eV per atom.
-
-    Args:
-        model: maps (features, types) to atomic energies.
-        batch: structures with energies.
-
-    Returns:
-        RMSE in eV per atom.
-    """
-    return float(energy_errors(model, batch).square().mean().sqrt())
-
-
-def force_errors(model: nn.Module, batch: AtomBatch) -> Tensor | None:
-    """Error of the force on each atom that has one.
-
-    Args:
-        model: maps (features, types) to atomic energies; asked in evaluation mode.
-        batch: structures with forces and derivatives.
-
-    Returns:
-        Predicted minus reference force in eV/Å, shape (atoms with forces, 3), None where the
-        batch has no forces or no derivatives.
-    """
-    if batch.forces is None or batch.derivatives is None:
-        return None
-    twin = copy.deepcopy(model).eval()
-    known = batch.has_forces[batch.structure]
-    with torch.no_grad():
-        _, forces = predict(twin, batch.to(dtype=next(twin.parameters()).dtype))
-    return forces[known].to(torch.float64) - batch.forces[known]
-
-
-def force_rmse(model: nn.Module, batch: AtomBatch) -> float | None:
-    """Root mean square of the components of :func:`force_errors`, in eV/Å.
-
-    Args:
-        model: maps (features, types) to atomic energies.
-        batch: structures with forces and derivatives.
-
-    Returns:
-        RMSE in eV/Å, None where there is nothing to compare.
-    """
-    errors = force_errors(model, batch)
-    return None if errors is None else float(errors.square().mean().sqrt())
 
 
 def _override(settings: AdamSettings, changes: dict[str, float | int | None]) -> AdamSettings:

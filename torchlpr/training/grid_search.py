@@ -18,7 +18,8 @@ from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.closed_form import ridge_path
 from torchlpr.training.environment import trained_by_first
-from torchlpr.training.fit import FitResult, energy_errors, fit
+from torchlpr.training.errors import energy_errors
+from torchlpr.training.fit import FitResult, fit
 from torchlpr.training.second_order_state import LMSettings
 
 __all__ = ["GridSearch", "default_grid", "search_mu"]

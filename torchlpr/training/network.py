@@ -7,7 +7,6 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -19,44 +18,18 @@ from torchlpr.objective import Objective
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.datamodule import StructureDataModule
+from torchlpr.training.adam_settings import AdamSettings
 from torchlpr.training.callbacks import ResumableCheckpoint, TrainingLog
+from torchlpr.training.early_stopping import EarlyStop
 from torchlpr.training.environment import strategy_of
+from torchlpr.training.epoch_module import EpochModule
+from torchlpr.training.losses import packs
 from torchlpr.training.module import PotentialModule
 from torchlpr.training.resume import fingerprint
 
-__all__ = ["AdamSettings", "train_network"]
+__all__ = ["train_network"]
 
 CHECKPOINT = "training.ckpt"
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """How a network is trained; the defaults are the recipe of Chong et al. (2023).
-
-    Attributes:
-        epochs: passes over the training set.
-        lr: Adam's learning rate.
-        factor: factor of the learning rate where the loss stands still.
-        patience: epochs without improvement before the rate falls.
-        cooldown: epochs to wait after it fell.
-        batch_size: structures a step, None for the full batch.
-        seed: seed of the order of mini-batches.
-    """
-
-    epochs: int = 2000
-    lr: float = 0.005
-    factor: float = 0.5
-    patience: int = 100
-    cooldown: int = 100
-    batch_size: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or not self.lr > 0 or not 0 < self.factor < 1:
-            raise InputError(
-                f"epochs must be positive, lr positive and factor between 0 and 1, not "
-                f"{self.epochs}, {self.lr} and {self.factor}"
-            )
 
 
 def train_network(
@@ -80,7 +53,7 @@ def train_network(
         batch: training structures with energies.
         objective: the loss.
         settings: Adam's settings.
-        validation: structures whose error is logged.
+        validation: structures whose error is logged, and stops training where asked to.
         out: folder for the log ``metrics.csv`` and the checkpoint a killed training resumes
             from; None keeps everything in memory.
         progress: whether to show a bar.
@@ -91,16 +64,27 @@ def train_network(
     Returns:
         One row an epoch: epoch, loss (eV^2), training RMSE, validation RMSE (eV), learning rate,
         and with forces their training and validation RMSE (eV/Å).
+
+    Raises:
+        InputError: if training is to stop early without structures to validate on.
     """
     settings = settings or AdamSettings()
+    if settings.early_stopping is not None and validation is None:
+        raise InputError(
+            f"early_stopping {settings.early_stopping} needs structures to validate on; give "
+            "validation"
+        )
     with ranks.agreed():
         folder = None if out is None else make_folder(out)
     strategy = strategy_of(ranks, batch.features.device)
-    data = StructureDataModule(batch, validation, settings.batch_size, settings.seed)
+    packed = packs(model, batch, validation, objective)
+    whole = ranks.size == 1 and settings.batch_size is not None
+    data = StructureDataModule(batch, validation, settings.batch_size, settings.seed, packed, whole)
     with_forces = objective.force_weight > 0
     table = folder / "metrics.csv" if folder and ranks.first else None
-    log = TrainingLog(settings.epochs, table, progress and ranks.first, with_forces)
-    module = PotentialModule(
+    epochs, steps = settings.length(batch.n_structures)
+    log = TrainingLog(epochs, table, progress and ranks.first, with_forces)
+    module = (EpochModule if whole else PotentialModule)(
         model,
         objective,
         batch.n_structures,
@@ -110,17 +94,24 @@ def train_network(
         settings.cooldown,
         settings.batch_size,
         0 if validation is None else validation.n_structures,
+        settings.decay(steps),
+        steps,
     )
     hooks: list[L.Callback] = [log, *callbacks]
+    every_epoch = settings.early_stopping is not None
+    if settings.early_stopping is not None:
+        hooks.append(EarlyStop(settings.early_stopping))
     resume_from = None
     if folder is not None:
         path = folder / CHECKPOINT
         mark = fingerprint(model, batch, objective, settings)
+        if settings.early_stopping is not None and validation is not None:  # has a say here
+            mark += fingerprint(model, validation, objective, settings)
         hooks.append(ResumableCheckpoint(path, mark, log))
         resume_from = path if ranks.by_first(path.exists) else None
     with closing(log), _quiet_lightning():
         trainer = L.Trainer(
-            max_epochs=settings.epochs,
+            max_epochs=epochs,
             accelerator="gpu" if batch.features.is_cuda else "cpu",
             **strategy,
             precision="32-true",  # Lightning's word for: leave the dtypes as they are
@@ -129,7 +120,7 @@ def train_network(
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,
-            check_val_every_n_epoch=max(1, settings.epochs // 200),
+            check_val_every_n_epoch=1 if every_epoch else max(1, epochs // 200),
             limit_val_batches=None if validation is not None else 0,
             num_sanity_val_steps=0,
         )

@@ -10,6 +10,7 @@ from torchlpr.cli.commands.bench import Bench
 from torchlpr.cli.commands.calibrate import Calibrate
 from torchlpr.cli.commands.demo import Demo
 from torchlpr.cli.commands.design import DesignOf
+from torchlpr.cli.commands.explain import Explain
 from torchlpr.cli.commands.export import Export
 from torchlpr.cli.commands.fit import Fit
 from torchlpr.cli.commands.rigidity import RigidityOf
@@ -34,6 +35,7 @@ COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "fit": Fit,
     "rigidity": RigidityOf,
+    "explain": Explain,
     "design": DesignOf,
     "calibrate": Calibrate,
     "export": Export,

@@ -15,7 +15,11 @@ class Calibrate:
     sigma = alpha/sqrt(rigidity): alpha is stored in the run, and torchlpr rigidity writes the
     uncertainty of every atom from then on.
 
-    Example: torchlpr calibrate run validation.xyz --plot reliability.png
+    Example:
+        torchlpr calibrate run validation.xyz --plot reliability.png
+
+        prints alpha in eV and how far the errors of validation.xyz are from what it predicts, and
+        stores it in run.
     """
 
     @staticmethod

@@ -12,7 +12,11 @@ __all__ = ["DesignOf"]
 class DesignOf:
     """Choose the structures to label next, from geometries alone: greedy by predicted rigidity.
 
-    Example: torchlpr design run pool.xyz --targets defects.xyz -n 10 --out next
+    Example:
+        torchlpr design run pool.xyz --targets defects.xyz -n 10 --out next
+
+        prints the predicted gain of each of ten picks, and writes them to next/picks.xyz, ready to
+        be labelled.
     """
 
     @staticmethod

@@ -15,7 +15,11 @@ class Export:
     It gives energies, forces and stress, and on request the rigidity of every atom and its
     mu-fraction, an ensemble of energies, and uncertainties where the run is calibrated.
 
-    Example: torchlpr export run model.pt --extensions extensions/
+    Example:
+        torchlpr export run model.pt --extensions extensions/
+
+        writes model.pt and the libraries that an engine has to load with it, and prints what the
+        model can compute.
     """
 
     @staticmethod

@@ -15,10 +15,15 @@ __all__ = ["Fit"]
 class Fit:
     """Train a model on energies, and on forces if they weigh; keep all that its rigidity needs.
 
-    Example: torchlpr fit --data.train train.xyz --model.kind kernel --out run
-
     Several processes share features, Adam's steps and the rigidity (other optimisers are the work
     of the first): torchrun --nproc-per-node 4 -m torchlpr fit ...
+
+    Example:
+        torchlpr fit --data.train train.xyz --model.kind kernel --out run
+
+        chooses the regulariser on a tenth of train.xyz, prints errors and whether the weights are
+        at a minimum, and writes run/, which the other commands take; --print_config shows all
+        settings.
     """
 
     @staticmethod
@@ -55,5 +60,7 @@ class Fit:
             if f"force_rmse_{name}" in run.metrics:
                 print(f"force RMSE {name}: {run.metrics[f'force_rmse_{name}']:.3e} eV/Å")
         print(f"mu {run.metrics['mu']:.3e}, {run.metrics['rigidity_algorithm']}")
+        if run.metrics.get("mu_at_edge_of_grid"):
+            print("this mu is at an end of the grid that was tried; widen it by objective.grid")
         print(run.stationarity.sentence())
         print(f"{settings.out} is ready for: torchlpr rigidity {settings.out} STRUCTURES")

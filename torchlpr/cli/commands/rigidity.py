@@ -14,9 +14,13 @@ __all__ = ["RigidityOf"]
 class RigidityOf:
     """Rigidity of every atom of some structures, from a run and without its training data.
 
-    Example: torchlpr rigidity run new.xyz --out new_lpr.xyz --plot new_lpr.png
-
     Several processes share the work: torchrun --nproc-per-node 4 -m torchlpr rigidity ...
+
+    Example:
+        torchlpr rigidity run new.xyz --out new_lpr.xyz --plot new_lpr.png
+
+        writes new.xyz again with the arrays lpr, lpr_mu_fraction and local_energy, and prints
+        quartiles of each species and the ten weakest atoms.
     """
 
     @staticmethod

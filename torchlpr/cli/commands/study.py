@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from jsonargparse import ArgumentParser, Namespace
 
 __all__ = ["Study"]
@@ -10,7 +12,12 @@ __all__ = ["Study"]
 class Study:
     """Run a study of the papers: figures, their numbers as CSV, and its verdict.
 
-    Example: torchlpr study toy_model --out toy_model
+    The exit code is 1 where a claim fails.
+
+    Example:
+        torchlpr study toy_model --quick --out toy_model
+
+        prints whether each claim holds, and writes figures, tables and summary.json to toy_model/.
     """
 
     @staticmethod
@@ -25,6 +32,7 @@ class Study:
             "--data", default=None, help="original or surrogate, by default what the settings say"
         )
         parser.add_argument("--quick", action="store_true", help="small, within two minutes")
+        parser.add_argument("--json", action="store_true", help="print the claims as JSON")
 
     @staticmethod
     def run(settings: Namespace) -> None:
@@ -34,6 +42,7 @@ class Study:
         report = run_study(
             settings.name, settings.out, settings.config, settings.quick, settings.data
         )
-        print(report)
+        shown = report.as_dict() | {"folder": str(report.folder)}
+        print(json.dumps(shown) if settings.json else report)
         if not report.holds:
             raise SystemExit(1)

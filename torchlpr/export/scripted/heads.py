@@ -24,7 +24,7 @@ class Layer(nn.Module):
     Args:
         weight: shape (out, in).
         bias: shape (out,), zeros where the layer has none.
-        activation: name in :data:`torchlpr.models.mlp.ACTIVATIONS`.
+        activation: name in :data:`torchlpr.models.activations.ACTIVATIONS`.
         weight_counts: whether gradients are taken by the weights.
         bias_counts: whether gradients are taken by the biases.
     """

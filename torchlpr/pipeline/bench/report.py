@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torchlpr.analysis.plots_scaling import power_law
@@ -10,7 +12,7 @@ from torchlpr.analysis.statistics import format_table
 from torchlpr.pipeline.bench.figures import curves
 from torchlpr.pipeline.bench.results import Results
 
-__all__ = ["Table", "as_markdown", "as_text", "tables"]
+__all__ = ["BenchReport", "Table", "as_markdown", "as_text", "tables"]
 
 HEADERS = (
     "method", "build s", "evaluate s", "total s", "over floor", "over torchlpr", "difference",
@@ -25,6 +27,40 @@ class Table(NamedTuple):
     headers: tuple[str, ...]
     rows: list[tuple[object, ...]]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured, for a reader.
+
+    Attributes:
+        results: of a run, finished or not.
+        folder: where its files are.
+    """
+
+    results: Results
+    folder: Path
+
+    def as_dict(self) -> dict[str, object]:
+        """The tables as plain data, and what they belong to."""
+        return {
+            "machine": self.results.machine,
+            "plan": self.results.plan,
+            "finished": self.results.finished,
+            "folder": str(self.folder),
+            "tables": [
+                {
+                    "title": table.title,
+                    "rows": [dict(zip(table.headers, row, strict=True)) for row in table.rows],
+                    "notes": table.notes,
+                }
+                for table in tables(self.results)
+            ],
+        }
+
+    def __str__(self) -> str:
+        """The tables as text."""
+        return f"{as_text(self.results)}\n\nEverything is in {self.folder}."
 
 
 def tables(results: Results) -> list[Table]:

@@ -12,7 +12,7 @@ from torchlpr.files import atomic_path, make_folder
 from torchlpr.pipeline.bench.figures import bench_figures
 from torchlpr.pipeline.bench.measure import CLOCKS, machine
 from torchlpr.pipeline.bench.points import Plan, full_plan, quick_plan
-from torchlpr.pipeline.bench.report import as_markdown, as_text
+from torchlpr.pipeline.bench.report import BenchReport, as_markdown
 from torchlpr.pipeline.bench.results import Results, read_results
 from torchlpr.pipeline.bench.session import Bench
 from torchlpr.pipeline.figures import have_plots
@@ -27,7 +27,7 @@ def bench_run(
     note: str = "",
     clock: str = "wall",
     progress: bool = True,
-) -> str:
+) -> BenchReport:
     """Measure torchlpr and whatever peers are installed.
 
     A folder that holds results of the same plan and machine is gone on with.
@@ -42,7 +42,7 @@ def bench_run(
         progress: show a progress bar.
 
     Returns:
-        The tables as text.
+        The tables.
 
     Raises:
         InputError: if the clock is unknown or misleads, or the folder holds results of something
@@ -74,7 +74,7 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
-def redraw(path: str | Path, out: str | Path) -> str:
+def redraw(path: str | Path, out: str | Path) -> BenchReport:
     """Write tables and figures of a results file.
 
     Args:
@@ -82,14 +82,14 @@ def redraw(path: str | Path, out: str | Path) -> str:
         out: folder for bench.md and bench.png.
 
     Returns:
-        The tables as text.
+        The tables.
     """
     results, folder = read_results(path), make_folder(out)
     with atomic_path(folder / "bench.md") as temporary:
         temporary.write_text(as_markdown(results))
     if have_plots():
         bench_figures(results, folder)
-    return f"{as_text(results)}\n\nEverything is in {folder}."
+    return BenchReport(results, folder)
 
 
 def _open(path: Path, plan: Plan, note: str, clock: str) -> Results:

@@ -1,15 +1,11 @@
-"""Processes that share one piece of work, on one machine or many; one process alone is the rule.
+"""What a group of processes says to each other; alone, sums and gatherings change nothing.
 
-Everything here also works alone, where sums and gatherings change nothing, so that the code that
-uses it has one path. Nothing is padded, every sum is a plain sum, and what does not commute is
-combined in an order set by the ranks alone: numbers do not depend on who was faster.
+Nothing is padded, every sum is a plain sum, and what does not commute is combined in an order set
+by the ranks alone: numbers do not depend on who was faster.
 """
 
 from __future__ import annotations
 
-import datetime
-import itertools
-import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,45 +14,13 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
 
-from torchlpr.errors import InputError, PeerError
+from torchlpr.errors import PeerError
+from torchlpr.ranks.shares import shares
 
-__all__ = [
-    "ALONE", "Ranks", "current_ranks", "even_shares", "launched", "processes", "shares",
-]  # fmt: skip
+__all__ = ["ALONE", "Ranks"]
 
 T = TypeVar("T")
-
-# a rank that dies closes its connections, which the others notice at once: this is for waiting
-# while one rank trains
-TIMEOUT = datetime.timedelta(days=2)
-CONNECTING = datetime.timedelta(minutes=30)  # and for ranks that merge, which all do at one time
-_GROUPS = itertools.count()  # of this process
-
-
-def shares(weights: Sequence[int] | Tensor, size: int) -> list[slice]:
-    """Cut consecutive items into parts of about equal weight; parts may be empty.
-
-    Args:
-        weights: weight of each item, such as the atoms of each structure.
-        size: number of parts.
-
-    Returns:
-        One slice of items for each part, in order.
-    """
-    before = torch.as_tensor(weights, dtype=torch.float64).cpu().cumsum(0)
-    total = float(before[-1]) if len(before) else 0.0
-    ends = torch.arange(1, size, dtype=torch.float64) * total / size
-    # an item belongs to the part in which its middle lies
-    middle = before - torch.as_tensor(weights, dtype=torch.float64).cpu() / 2
-    cuts = [0, *torch.searchsorted(middle, ends).tolist(), len(before)]
-    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
-
-
-def even_shares(count: int, size: int) -> list[slice]:
-    """Cut consecutive items of equal weight into parts, which may be empty."""
-    return [slice(count * k // size, count * (k + 1) // size) for k in range(size)]
 
 
 class Ranks:
@@ -294,57 +258,3 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-def current_ranks() -> Ranks:
-    """The processes of the default group that was initialised, by whomever; else this one alone."""
-    if dist.is_available() and dist.is_initialized():
-        return Ranks(dist.group.WORLD)
-    return ALONE
-
-
-def launched() -> bool:
-    """Whether this process is one of several that torchrun (or its like) started."""
-    return dist.is_available() and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-@contextmanager
-def processes(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Ranks]:
-    """Join the processes that torchrun started, and part at the end.
-
-    Gloo carries tensors of the CPU and NCCL those of CUDA devices, of which each process takes
-    the one with its local rank. A group that is there already is used and left as it is.
-
-    Args:
-        timeout: the longest that a process waits for another that is at work.
-
-    Yields:
-        The ranks; this process alone if there are no others.
-
-    Raises:
-        InputError: if torchrun's variables are incomplete.
-    """
-    if not launched() or dist.is_initialized():
-        yield current_ranks()
-        return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise InputError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {missing[0]} is not set; start the "
-            "processes with torchrun, or unset WORLD_SIZE"
-        )
-    backend = "gloo"
-    if torch.cuda.is_available() and dist.is_nccl_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
-    store, rank, size = next(rendezvous("env://", timeout=CONNECTING))
-    # torchrun's store outlives a group, and a second one would meet the addresses of the first
-    fresh = dist.PrefixStore(f"torchlpr {next(_GROUPS)}", store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=CONNECTING)
-    try:
-        ranks = current_ranks()
-        dist.distributed_c10d._set_pg_timeout(timeout, dist.group.WORLD)
-        yield ranks
-        ranks.counts(0)  # none closes its connections while another still talks
-    finally:
-        dist.destroy_process_group()
