@@ -19,7 +19,7 @@ from torchlpr.studies.silicon_curves import network_figure
 from torchlpr.studies.silicon_dft import DFTStage, invariant_points, run_dft
 from torchlpr.studies.silicon_mapping import Settings
 from torchlpr.studies.silicon_network import watch_networks
-from torchlpr.studies.silicon_slabs import offset_of_ratio
+from torchlpr.studies.silicon_stage import offset_of_ratio
 from torchlpr.studies.silicon_structures import (
     is_surface,
     labelled,
@@ -68,10 +68,12 @@ def test_energy_moves_from_one_cluster_to_the_other(run) -> None:
     for row in alone:
         bulk, surface = (float(row[f"{name} atoms / meV"]) for name in ("bulk-like", "surface"))
         assert bulk == pytest.approx(-surface / 7, rel=0.02)
-        assert bulk > 40
-        assert row["ad hoc"] == "yes"
+        # forces on slabs hold the form of a linear head, which reaches across the gap
+        if (row["head"], row["loss"]) != ("linear", "energies and forces"):
+            assert bulk > 40
+            assert row["ad hoc"] == "yes"
     words = (run[0] / "monitor.txt").read_text()
-    assert words.count("the mapping is ad hoc. Add one structure") >= 4
+    assert words.count("the mapping is ad hoc. Add one structure") >= 3
     assert "one crystal:\n" in words
 
 

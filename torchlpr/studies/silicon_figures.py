@@ -12,7 +12,8 @@ from torchlpr.analysis.figures import class_style, figure, save_figure
 from torchlpr.analysis.maps import principal_components
 from torchlpr.analysis.plots_clusters import dendrogram
 from torchlpr.analysis.plots_maps import map_by_value
-from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
+from torchlpr.studies.silicon_slabs import SlabSets
+from torchlpr.studies.silicon_stage import SlabStage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

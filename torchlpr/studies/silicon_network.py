@@ -16,7 +16,7 @@ from torchlpr.monitor import InvariantPointMonitor, MappingReport
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.stillinger_weber import CUTOFF
-from torchlpr.studies.silicon_slabs import CRYSTAL, SLABS
+from torchlpr.studies.silicon_stage import CRYSTAL, SLABS
 from torchlpr.studies.silicon_structures import rattled, slab, strained_crystals
 from torchlpr.training import AdamSettings, LMSettings, energy_rmse, fit, force_rmse
 

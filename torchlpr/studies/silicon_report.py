@@ -17,7 +17,8 @@ from torchlpr.studies.silicon_curves import convergence_figure, dft_figure, netw
 from torchlpr.studies.silicon_dft import DFTStage
 from torchlpr.studies.silicon_figures import cluster_figure, mapping_figure, ratio_figure
 from torchlpr.studies.silicon_network import NetworkRun
-from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
+from torchlpr.studies.silicon_slabs import SlabSets
+from torchlpr.studies.silicon_stage import SlabStage
 
 __all__ = ["write_silicon"]
 
