@@ -28,7 +28,7 @@ from torchlpr.structures.embedded import amorphous_silicon
 from torchlpr.training import AdamSettings, train_network
 
 STRUCTURES, EPOCHS = map(int, os.environ.get("TORCHLPR_COMMITTEE", "100,20").split(","))
-MEMBERS, FRACTION, ROUNDS = 10, 0.8, 3
+MEMBERS, FRACTION, ROUNDS = 10, 0.8, 2
 OBJECTIVE, ADAM = Objective(mu=1e-3), AdamSettings(EPOCHS)
 
 

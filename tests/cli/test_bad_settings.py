@@ -35,6 +35,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"objective": {"mu": "auto"}, "data": {"validation": 0}},
         ["objective.mu is auto but data.validation is 0", "fixed mu"],
     ),
+    "no validation to stop at": (
+        {"objective": {"mu": 1.0}, "training": {"early_stopping": 5}, "data": {"validation": 0}},
+        ["training.early_stopping is 5 but data.validation is 0", "a fraction to set aside"],
+    ),
     "fractions": (
         {"data": {"validation": 0.7, "test": 0.4}},
         ["fractions of the training file", "0.7"],

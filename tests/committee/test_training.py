@@ -10,7 +10,7 @@ from tests.cases import MODELS, ONE, make_batch, mlp
 from tests.training import dense
 from torchlpr import AtomBatch, Committee, InputError, LinearModel, Objective, fit
 from torchlpr.committee.adam import adam_members
-from torchlpr.committee.forward import member_energies, vmap_energies
+from torchlpr.committee.forward import distinct_columns, member_energies, vmap_energies
 from torchlpr.committee.levenberg_marquardt import gradients
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.committee.tasks import MemberTasks, draw_tasks
@@ -251,7 +251,13 @@ BAD = {
     "sigma": (LINEAR, {"sigma": -1.0}, "sigma must be a positive number"),
     "no sigma": (NETWORK, {}, "needs sigma"),
     "seed": (LINEAR, {"seed": -3}, "seed must be a whole number"),
-    "optimizer": (LINEAR, {"optimizer": "sgd"}, "'sgd' is unknown"),
+    "optimizer": (LINEAR, {"optimizer": "sgd"}, "'sgd' trains no committee"),
+    "lbfgs": (NETWORK, {"optimizer": "lbfgs", "sigma": 0.1}, "'lbfgs' trains no committee"),
+    "decay": (
+        NETWORK,
+        {"sigma": 0.1, "settings": AdamSettings(final_lr=1e-4)},
+        "halves its learning rate at plateaus",
+    ),
     "closed": (NETWORK, {"optimizer": "closed-form", "sigma": 0.1}, "not linear in its param"),
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),
@@ -297,3 +303,19 @@ def test_a_loss_that_runs_away_is_named() -> None:
             mlp(ONE, activation="linear")(), make_batch(5), OBJECTIVE, 2, sigma=0.1,
             settings=AdamSettings(lr=1e200, epochs=5), progress=False,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("late", [False, True])  # whether the last row alone tells them apart
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_distinct_columns(rows: int, late: bool) -> None:
+    rng = np.random.default_rng(rows)
+    column = np.array([0, 3, 1, 1, 2, 0, 3, 4, 4])
+    features = rng.normal(size=(rows, 5))[:, column]
+    if late:
+        features[: rows - 1] = features[: rows - 1, :1]
+    distinct, found = distinct_columns(torch.from_numpy(features))
+    np.testing.assert_array_equal(distinct[:, found], features)
+    assert distinct.shape == (rows, 5)
+    assert all(
+        (found[a] == found[b]) == (column[a] == column[b]) for a in range(9) for b in range(9)
+    )

@@ -209,3 +209,8 @@ class FitConfig:
                 "objective.mu is auto but data.validation is 0; give validation structures, a "
                 "fraction to set aside, or a fixed mu"
             )
+        if self.training.early_stopping is not None and self.data.validation == 0:
+            raise InputError(
+                f"training.early_stopping is {self.training.early_stopping} but data.validation is "
+                "0; give validation structures or a fraction to set aside"
+            )

@@ -42,7 +42,7 @@ def write_tables(
         variants: of the network.
         film: the large structure.
         baseline: energy of an atom that was subtracted, eV.
-        kernel: test error of the sparse kernel in eV, and seconds that it took.
+        kernel: test error of the sparse kernel in eV, and seconds of processor time.
         spread: standard deviation of the test energies per atom, eV.
         data: what the study ran on.
     """
@@ -51,7 +51,7 @@ def write_tables(
     last = dict.fromkeys(rows[0], "") | {"variant": "sparse kernel", "data": data}
     last["RMSE test / (meV/atom)"] = f"{1000 * error:.3g}"
     last["%RMSE test"] = f"{100 * error / spread:.3g}"
-    last["wall time / s"] = f"{seconds:.1f}"
+    last["processor time / s"] = f"{seconds:.1f}"
     rows.append(last)
     write_table(folder / "results.csv", {key: [row[key] for row in rows] for key in rows[0]})
     columns = {name: film.positions[:, k].tolist() for k, name in enumerate("xyz")}
@@ -89,7 +89,7 @@ def _row(variant: Variant, spread: float) -> dict[str, str]:
         there = kind in variant.committees
         row[f"slope, {kind}"] = f"{variant.slope(kind):.2f}" if there else ""
         row[f"Spearman, {kind}"] = f"{variant.rank(kind):.2f}" if there else ""
-    return row | {"wall time / s": f"{variant.seconds:.1f}"}
+    return row | {"processor time / s": f"{variant.seconds:.1f}"}
 
 
 def write_figures(

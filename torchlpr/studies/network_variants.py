@@ -100,7 +100,7 @@ class Variant:
         lpr: of the film's atoms, eV^-2, shape (atoms,).
         mu_fraction: share of the regulariser in it, shape (atoms,).
         committees: by kind, atomic energies of the members in eV, shape (members, atoms).
-        seconds: wall time.
+        seconds: processor time.
     """
 
     name: str
@@ -139,7 +139,7 @@ def train(name: str, sets: NetworkSets, options: NetworkOptions) -> Variant:
     Returns:
         What it says.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     activation = "linear" if name == LINEAR else "sigmoid"
     n_features = sets.train.features.shape[1]
     types = sets.train.types.unique().tolist()
@@ -165,7 +165,7 @@ def train(name: str, sets: NetworkSets, options: NetworkOptions) -> Variant:
         lpr,
         mu_fraction,
         _committees(name, model, result, sets, options),
-        time.perf_counter() - start,
+        time.process_time() - start,
     )
 
 

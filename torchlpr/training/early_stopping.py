@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 __all__ = ["EarlyStop"]
@@ -58,7 +57,7 @@ class EarlyStop(L.Callback):
             trainer: the trainer.
             pl_module: the trained module.
         """
-        with torch.no_grad():
+        if self.weights:
             pl_module.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
