@@ -18,7 +18,7 @@ slabs = baseline.subtract(slabs)
 train, test = slabs.select(range(60)), slabs.select(range(60, 80))
 
 # %% Invariant points: crystals of a single environment, whose atomic energy is E/n by symmetry
-points = baseline.subtract(soap(strained_crystals(8)))
+points = baseline.subtract(soap(strained_crystals(4)))
 objective = Objective(mu=1e-6)
 monitor = InvariantPointMonitor(train, points, objective)
 
