@@ -9,6 +9,7 @@ import torch
 
 from torchlpr import AtomBatch, BehlerParrinelloMLP, InvariantPointMonitor, LinearModel, Objective
 from torchlpr.errors import InputError
+from torchlpr.monitor import MappingReport
 from torchlpr.rigidity import Rigidity, offset_rigidity
 from torchlpr.training import AdamSettings, fit
 
@@ -94,6 +95,22 @@ def test_bad_points_are_refused() -> None:
         InvariantPointMonitor(FIXED, structures((2, 0), (1, 1), noise=0.0), OBJECTIVE)
     with pytest.raises(InputError, match="every must be"):
         InvariantPointMonitor(FIXED, POINTS, OBJECTIVE, every=0)
+    with pytest.raises(InputError, match="tolerance must be an energy"):
+        InvariantPointMonitor(FIXED, POINTS, OBJECTIVE, tolerance=-1.0)
     bare = AtomBatch(POINTS.features, POINTS.types, POINTS.structure)
     with pytest.raises(InputError, match="no energies"):
         InvariantPointMonitor(FIXED, bare, OBJECTIVE)
+
+
+@pytest.mark.parametrize(
+    ("error", "floor", "tolerance", "ad_hoc"),
+    [
+        (5e-4, 0.1, 1e-3, False),  # far above the RMSE of totals, but nothing to worry about
+        (5e-4, 0.1, 0.0, True),
+        (-2e-3, 0.1, 1e-3, True),
+        (0.0, 0.9, 1e-3, True),  # right by chance
+    ],
+)
+def test_what_counts_as_wrong(error, floor, tolerance, ad_hoc) -> None:
+    report = MappingReport(1, 1e-5, [0.0, error], [1.0, 1.0], 1e-4, floor, [1.0, 2.0], tolerance)
+    assert report.ad_hoc is ad_hoc

@@ -1,6 +1,6 @@
 """Energies and forces learnt from DFT: errors against the size of the training set.
 
-    TORCHLPR_DATA=data python examples/forces/forces.py
+    TORCHLPR_DATA=data python examples/forces/forces.py --out forces
 
 goes on where it was stopped: what stands in results.csv is not trained again.
 """
@@ -20,13 +20,14 @@ import yaml
 from ase import Atoms
 
 import torchlpr
-from torchlpr import AtomBatch, BehlerParrinelloMLP, CompositionBaseline
+from torchlpr import AtomBatch, CompositionBaseline, SparseKernelModel
 from torchlpr.analysis.figures import class_style, figure, save_figure
 from torchlpr.analysis.plots_fit import parity
 from torchlpr.files import atomic_path
+from torchlpr.models.inducing import select_inducing
 from torchlpr.pipeline.config import DescriptorConfig
 from torchlpr.pipeline.data import Parts, describe
-from torchlpr.training import LMSettings, fit, mean_loss_objective
+from torchlpr.training import fit, mean_loss_objective
 from torchlpr.training.errors import energy_errors, force_errors
 
 HERE = Path(__file__).parent
@@ -35,6 +36,8 @@ COLUMNS = (
     "energy_rmse_test", "force_rmse_train", "force_rmse_test", "relative_gradient",
     "newton_decrement", "is_minimum", "cpu_seconds",
 )  # fmt: skip
+
+PARTS = ("train", "test")
 
 Errors = dict[str, np.ndarray]
 
@@ -49,18 +52,17 @@ def parts_of(structures: list[Atoms], settings: dict, seed: int) -> Parts:
 
 
 def train(
-    batches: dict[str, AtomBatch], settings: dict, size: int, seed: int
+    batches: dict[str, AtomBatch], settings: dict, size: int
 ) -> tuple[dict, dict[str, Errors]]:
     """Train on the first structures; the row of the table, and what the figures need."""
     start = time.process_time()
     part = batches["train"].select(torch.arange(size))
     baseline = CompositionBaseline.fit(part)
     data = {"train": baseline.subtract(part), "test": baseline.subtract(batches["test"])}
-    n_features = part.features.shape[1]
-    model = BehlerParrinelloMLP(n_features, ["Si"], settings["hidden"], bias=True, seed=seed)
+    inducing = select_inducing(data["train"], settings["n_inducing"], settings["zeta"])
+    model = SparseKernelModel(inducing, settings["zeta"])
     objective = mean_loss_objective(data["train"], settings["l2"], settings["force_weight"])
-    lm = LMSettings(settings["steps"], tolerance=1e-4, newton_steps=0)
-    result = fit(model, data["train"], objective, "lm", lm_settings=lm, progress=False)
+    result = fit(model, data["train"], objective, "closed-form")
     row = {
         "structures": size,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -104,7 +106,7 @@ def run(settings: dict, data: Path, out: Path) -> None:
                 key = (place, kind, str(seed), str(size))
                 if key in done:
                     continue
-                row, errors = train(batches, settings, size, seed)
+                row, errors = train(batches, settings, size)
                 rows.append(dict(zip(COLUMNS[:3], key[:3], strict=True)) | row)
                 print(", ".join(f"{name} {rows[-1][name]}" for name in COLUMNS), flush=True)
                 if seed == settings["seeds"][0] and size == max(settings["sizes"]):
@@ -154,8 +156,12 @@ def learning(settings: dict, rows: list[dict], path: Path) -> None:
                     )  # fmt: skip
             ax.set(xscale="log", yscale="log", ylabel=f"{quantity} RMSE / ({unit})")
             ax.set_xticks(settings["sizes"], [str(n) for n in settings["sizes"]])
+            low, high = ax.get_ylim()
+            digits = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+            ticks = [k * 10.0**e for e in range(-4, 4) for k in digits]
+            shown = [y for y in ticks if low <= y <= high]
+            ax.set_yticks(shown, [f"{y:g}" for y in shown])
             ax.minorticks_off()
-            ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
             if quantity == "energy":
                 ax.set_title(place)
             else:
@@ -174,17 +180,15 @@ def histograms(settings: dict, place: str, out: Path) -> None:
             (axes[0, column], "energy", 1e3, "meV/atom"),
             (axes[1, column], "force", 1.0, "eV/Å"),
         ):
-            values = {
-                p: factor * errors[f"{p}/{quantity} error"].ravel() for p in ("train", "test")
-            }
+            values = {p: factor * errors[f"{p}/{quantity} error"].ravel() for p in PARTS}
             edge = np.quantile(np.abs(values["test"]), 0.99)
-            bins = np.linspace(-edge, edge, 26 if quantity == "energy" else 61)
+            bins = np.linspace(-edge, edge, 14 if quantity == "energy" else 61)
             for number, (part, v) in enumerate(values.items()):
                 color, _ = class_style(number)
                 ax.hist(v, bins, density=True, histtype="stepfilled", alpha=0.25, color=color)
                 ax.hist(v, bins, density=True, histtype="step", color=color, label=part)
             ax.set(
-                xlabel=f"model - DFT, {quantity} / ({unit})", ylabel=f"density / ({unit})$^{{-1}}$"
+                xlabel=f"model − DFT, {quantity} / ({unit})", ylabel=f"density / ({unit})$^{{-1}}$"
             )
             ax.legend(frameon=False, loc="upper right")
             if quantity == "energy":
@@ -197,13 +201,8 @@ def correlation(settings: dict, place: str, out: Path) -> None:
     fig, axes = figure(2, len(settings["descriptors"]), panel=(4.0, 3.8))
     for column, kind in enumerate(settings["descriptors"]):
         errors = load_errors(out, place, kind)
-        energies = {
-            p: (errors[f"{p}/energy"], errors[f"{p}/energy error"]) for p in ("train", "test")
-        }
-        forces = {
-            p: (errors[f"{p}/force"][:, 0], errors[f"{p}/force error"][:, 0])
-            for p in ("train", "test")
-        }
+        energies = {p: (errors[f"{p}/energy"], errors[f"{p}/energy error"]) for p in PARTS}
+        forces = {p: (errors[f"{p}/force"][:, 0], errors[f"{p}/force error"][:, 0]) for p in PARTS}
         parity(axes[0, column], {p: (x, x + e) for p, (x, e) in energies.items()})
         parity(axes[1, column], {p: (x, x + e) for p, (x, e) in forces.items()}, "force")
         axes[0, column].set_title(f"{place}, {kind}")
@@ -222,7 +221,7 @@ def load_errors(out: Path, place: str, kind: str) -> Errors:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=HERE / "config.yaml")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of table and figures")
+    parser.add_argument("--out", type=Path, default=Path("forces"), help="of table and figures")
     arguments = parser.parse_args()
     settings = yaml.safe_load(arguments.config.read_text())
     arguments.out.mkdir(parents=True, exist_ok=True)

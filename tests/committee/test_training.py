@@ -252,6 +252,12 @@ BAD = {
     "no sigma": (NETWORK, {}, "needs sigma"),
     "seed": (LINEAR, {"seed": -3}, "seed must be a whole number"),
     "optimizer": (LINEAR, {"optimizer": "sgd"}, "'sgd' trains no committee"),
+    "lbfgs": (NETWORK, {"optimizer": "lbfgs", "sigma": 0.1}, "'lbfgs' trains no committee"),
+    "decay": (
+        NETWORK,
+        {"sigma": 0.1, "settings": AdamSettings(final_lr=1e-4)},
+        "halves its learning rate at plateaus",
+    ),
     "closed": (NETWORK, {"optimizer": "closed-form", "sigma": 0.1}, "not linear in its param"),
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),

@@ -37,8 +37,9 @@ class Head(nn.Module):
         return self.head(batch.features, batch.types)
 
 
-@pytest.mark.parametrize("per_atom", [True, False])
-@pytest.mark.parametrize("which", ["all", "last-layer", "*networks.0.2*"])
+@pytest.mark.parametrize(
+    ("which", "per_atom"), [("all", True), ("last-layer", False), ("*networks.0.2*", True)]
+)
 def test_heads_of_torchlpr_have_the_same_rigidity(which: str, per_atom: bool) -> None:
     soap = torchlpr.SOAP(
         cutoff=2.85, max_radial=3, max_angular=2, width=0.5, smoothing=0.1, types=["Si"]

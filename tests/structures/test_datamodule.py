@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from torchlpr.errors import InputError
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.datamodule import EpochSampler, StructureDataModule
+from torchlpr.structures.datamodule import StructureDataModule
+from torchlpr.structures.epochs import Epoch, EpochSampler, ResidentStructures
 
 # Lightning 2.6 on torch 2.13 trips over a name of torch's own: nothing of ours
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
@@ -226,3 +227,19 @@ def test_processes_share_mini_batches_without_padding() -> None:
     assert [len(part) for part in parts(1)] == [1, 1, 0]
     for both, zero, one in zip(whole, parts(0), parts(1), strict=True):
         assert sorted(both) == sorted(zero + one)
+
+
+def test_an_epoch_at_once_holds_the_same_batches_in_the_same_order():
+    """Its order is set after the loader was asked for its iterator, as Lightning does."""
+    resident = batch()
+    one, whole = (EpochSampler(7, 3, 5, whole=whole) for whole in (False, True))
+    for epoch in (0, 4):
+        iterator = iter(whole)
+        for sampler in (one, whole):
+            sampler.set_epoch(epoch)
+        (order,) = iterator
+        assert order == list(one)
+        assert (len(whole), len(one)) == (1, 3)
+        batches = list(Epoch(ResidentStructures(resident, packed=False), order))
+        for indices, part in zip(order, batches, strict=True):
+            assert torch.equal(part.features, resident.select(indices).features)

@@ -33,8 +33,9 @@ def test_derivatives_are_not_copied_again() -> None:
     packed = PackedStructures(make_force_batch(5))
     one, two = packed.take([3, 1]), packed.take([1])
     assert one.blocks[1].values.data_ptr() == two.blocks[0].values.data_ptr()
-    assert packed.take([]).n_structures == 0
-    assert packed.take([]).features.shape == (0, 4)
+    for nothing in (packed.take([]), PackedStructures(make_force_batch(5).select([])).take([])):
+        assert nothing.n_structures == 0
+        assert nothing.features.shape == (0, 4)
 
 
 def test_memory_is_predicted() -> None:

@@ -8,13 +8,18 @@ import torch
 
 from torchlpr import AtomBatch, LinearModel, Objective, Rigidity
 from torchlpr.descriptors.soap import SOAP
+from torchlpr.errors import InputError
 from torchlpr.rigidity import offset_rigidity
 from torchlpr.structures.single_environment import environment_spread
 from torchlpr.studies import run_study
 from torchlpr.studies.registry import read_settings
-from torchlpr.studies.silicon_dft import invariant_points
+from torchlpr.studies.silicon_claims import convergence_claims, dft_claims, network_claims
+from torchlpr.studies.silicon_convergence import KINDS, SizeResult
+from torchlpr.studies.silicon_curves import network_figure
+from torchlpr.studies.silicon_dft import DFTStage, invariant_points, run_dft
 from torchlpr.studies.silicon_mapping import Settings
-from torchlpr.studies.silicon_slabs import offset_of_ratio
+from torchlpr.studies.silicon_network import watch_networks
+from torchlpr.studies.silicon_stage import offset_of_ratio
 from torchlpr.studies.silicon_structures import (
     is_surface,
     labelled,
@@ -63,18 +68,17 @@ def test_energy_moves_from_one_cluster_to_the_other(run) -> None:
     for row in alone:
         bulk, surface = (float(row[f"{name} atoms / meV"]) for name in ("bulk-like", "surface"))
         assert bulk == pytest.approx(-surface / 7, rel=0.02)
-        assert bulk > 40
-        assert row["ad hoc"] == "yes"
+        # forces on slabs hold the form of a linear head, which reaches across the gap
+        if (row["head"], row["loss"]) != ("linear", "energies and forces"):
+            assert bulk > 40
+            assert row["ad hoc"] == "yes"
     words = (run[0] / "monitor.txt").read_text()
-    assert words.count("the mapping is ad hoc. Add one structure") >= 4
+    assert words.count("the mapping is ad hoc. Add one structure") >= 3
     assert "one crystal:\n" in words
 
 
 @needs_data
 def test_real_data() -> None:
-    from torchlpr.studies.silicon_claims import dft_claims
-    from torchlpr.studies.silicon_dft import run_dft
-
     stages = run_dft([1], [0, 8], 1e-6)
     assert [claim.holds for claim in dft_claims(stages)] == [True, True, True]
     assert len(stages[0].errors) == 8
@@ -126,12 +130,34 @@ def test_structures() -> None:
     assert one[0].get_potential_energy() == pytest.approx(one[0].arrays["site_energy"].sum())
 
 
+def test_networks_are_watched(tmp_path) -> None:
+    objective = Objective(1e-6, force_weight=5e-4)
+    runs = watch_networks([3], 4, 2, 3, 1, 8, 0.05, objective)
+    assert [run.trained for run in runs] == ["slabs", "one crystal"]
+    for run in runs:
+        assert [report.epoch for report in run.reports] == [1, 2, 3, 4, 6]
+        assert all(report.offset is not None for report in run.reports)
+        assert run.crystal_errors[-1] == pytest.approx(
+            np.sqrt(np.mean(np.square(run.reports[-1].errors[1:])))
+        )
+    assert not all(claim.holds for claim in network_claims(runs))  # far from trained
+    network_figure(tmp_path / "networks.png", runs)
+    assert (tmp_path / "networks.png").stat().st_size > 1000
+    assert watch_networks([], 4, 2, 3, 1, 8, 0.05, objective) == network_claims([]) == []
+
+
+def test_the_claims_can_fail() -> None:
+    sizes = [SizeResult(kind, n, 0, 0.1, 0.1, 0.1, 0.1, 0.02, 1) for kind in KINDS for n in (1, 8)]
+    assert not any(claim.holds for claim in convergence_claims(sizes))
+    errors, lpr = torch.tensor([0.02, -0.02]), torch.ones(2)
+    stages = [DFTStage(0, n, errors, lpr, 0.01 * (1 + n), 0.01, 9, [0]) for n in (0, 8)]
+    assert not any(claim.holds for claim in dft_claims(stages))
+
+
 def test_the_config_is_the_default() -> None:
     assert read_settings(Settings, CONFIG) == Settings()
 
 
 def test_bad_settings() -> None:
-    from torchlpr.errors import InputError
-
     with pytest.raises(InputError, match="added must hold 0"):
         Settings(added=[1, 2])

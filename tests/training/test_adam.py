@@ -14,7 +14,8 @@ from tests.cases import MODELS, ONE, make_batch
 from tests.force_cases import make_force_batch
 from tests.training import dense
 from torchlpr import AtomBatch, LinearModel, Objective
-from torchlpr.structures.datamodule import EpochSampler, StructureDataModule
+from torchlpr.structures.datamodule import StructureDataModule
+from torchlpr.structures.epochs import EpochSampler
 from torchlpr.training import AdamSettings, fit, train_network
 from torchlpr.training.module import PotentialModule
 

@@ -115,9 +115,10 @@ class PackedStructures:
         assert batch.forces is not None
         self.counts, self.energies = batch.counts, batch.labels()
         self.sizes: list[int] = self.counts.tolist()
-        self.features = batch.features.split(self.sizes)
-        self.types = batch.types.split(self.sizes)
-        self.forces = batch.forces.split(self.sizes)
+        self.parts = [
+            (whole[:0], whole.split(self.sizes) if self.sizes else ())
+            for whole in (batch.features, batch.types, batch.forces)
+        ]
         self.blocks, first = list[CentreBlocks | None](), 0
         for size, known in zip(self.sizes, batch.has_forces.tolist(), strict=True):
             last = first + size
@@ -141,13 +142,16 @@ class PackedStructures:
         chosen = list(structures)
         index = torch.tensor(chosen, dtype=torch.int64, device=self.counts.device)
         counts = self.counts[index]
+        features, types, forces = (
+            torch.cat([parts[k] for k in chosen]) if chosen else none for none, parts in self.parts
+        )
         return PackedBatch(
-            _joined(self.features, chosen),
-            _joined(self.types, chosen),
+            features,
+            types,
             torch.repeat_interleave(torch.arange(len(chosen), device=index.device), counts),
             counts,
             self.energies[index],
-            _joined(self.forces, chosen),
+            forces,
             [self.sizes[k] for k in chosen],
             [self.blocks[k] for k in chosen],
         )
@@ -174,7 +178,3 @@ def packed_bytes(batch: AtomBatch) -> int | None:
     widest = widest * batch.has_forces
     pairs = int((batch.counts * widest).sum())
     return pairs * 3 * derivatives.values.shape[2] * derivatives.values.element_size()
-
-
-def _joined(parts: Sequence[Tensor], chosen: list[int]) -> Tensor:
-    return torch.cat([parts[k] for k in chosen]) if chosen else parts[0][:0]

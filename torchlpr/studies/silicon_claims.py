@@ -10,7 +10,8 @@ from torchlpr.studies.report import Claim
 from torchlpr.studies.silicon_convergence import KINDS, SizeResult
 from torchlpr.studies.silicon_dft import DFTStage
 from torchlpr.studies.silicon_network import NetworkRun
-from torchlpr.studies.silicon_slabs import CRYSTAL, SLABS, SlabSets, SlabStage, offset_of_ratio
+from torchlpr.studies.silicon_slabs import SlabSets
+from torchlpr.studies.silicon_stage import CRYSTAL, SLABS, SlabStage, offset_of_ratio
 
 __all__ = ["convergence_claims", "dft_claims", "slab_claims"]
 

@@ -14,7 +14,7 @@ descriptors and heads are this package's choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torchlpr.descriptors.soap import SOAP
@@ -32,85 +32,15 @@ from torchlpr.studies.silicon_convergence import SizeResult, convergence
 from torchlpr.studies.silicon_dft import DFTStage, run_dft
 from torchlpr.studies.silicon_network import NetworkRun, watch_networks
 from torchlpr.studies.silicon_report import write_silicon
+from torchlpr.studies.silicon_settings import QUICK, Settings
 from torchlpr.studies.silicon_slabs import (
-    CRYSTAL,
-    SLABS,
-    THICK,
+    Head,
     SlabSets,
-    SlabStage,
     linear_head,
 )
+from torchlpr.studies.silicon_stage import CRYSTAL, OTHER, SLABS, SlabStage
 
 __all__ = ["Settings", "run"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Of the study.
-
-    Attributes:
-        seed: of the slabs and of the crystals' deformations.
-        seeds: of the draws of training sets against whose size errors are shown.
-        dft_seeds: of the structures held out of the real data.
-        slabs: training slabs.
-        test: slabs held out, and structures of each kind in the second part.
-        layers: of the slabs, four atoms each.
-        others: layers of the slabs of other thickness; the first is "one thicker slab".
-        strained: deformed crystals.
-        amplitude: standard deviation of the displacements in each direction, Å.
-        strain: largest entry of the strain of crystals in the second part.
-        mu: strength of the L2 term, eV^2.
-        force_weight: of the objective; a tenth of the mean square over the 192 components of the
-            forces of a slab, as SIMPLE-NN has it (Lee et al., Comput. Phys. Commun. 242, 95
-            (2019), doi:10.1016/j.cpc.2019.04.014).
-        references: environments of the kernel heads.
-        zeta: exponent of their kernel: 32 makes it local.
-        sizes: numbers of training structures in the second part.
-        added: crystals added to the real data.
-        networks: seeds of networks that are watched while they train; empty for none.
-        network_slabs: slabs they train on.
-        epochs: of Adam, full batch.
-        steps: of Levenberg-Marquardt, which follow.
-    """
-
-    seed: int = 0
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    dft_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    slabs: int = 40
-    test: int = 20
-    layers: int = 16
-    others: list[int] = field(default_factory=lambda: [32, 8, 24, 48])
-    strained: int = 8
-    amplitude: float = 0.05
-    strain: float = 0.01
-    mu: float = 1e-6
-    force_weight: float = 5e-4
-    references: int = 200
-    zeta: int = 32
-    sizes: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    added: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 6, 8])
-    networks: list[int] = field(default_factory=lambda: [0, 1, 2])
-    network_slabs: int = 16
-    epochs: int = 300
-    steps: int = 60
-
-    def __post_init__(self) -> None:
-        if not self.seeds or not self.sizes or not self.others or 0 not in self.added:
-            raise InputError(
-                "seeds, sizes and others must not be empty, and added must hold 0, not "
-                f"{self.seeds}, {self.sizes}, {self.others} and {self.added}"
-            )
-
-
-QUICK = {
-    "seeds": [0],
-    "slabs": 20,
-    "test": 6,
-    "others": [32],
-    "references": 120,
-    "sizes": [1, 8],
-    "networks": [],
-}
 
 
 def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
@@ -125,19 +55,11 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
         The report; where the shared data are not there it says that their part was skipped.
     """
     if quick:
-        settings = replace(settings, **QUICK)  # type: ignore[arg-type]
-    soap = SOAP(
-        cutoff=CUTOFF,  # that of the teacher
-        max_radial=5,
-        max_angular=6,
-        width=0.5,
-        smoothing=0.5,
-        types=["Si"],
-        normalize=True,
-    )
-    sets = _sets(soap, settings)
-    stages = slab_stages(sets, settings)
-    sizes = _sizes(soap, sets, settings)
+        settings = replace(settings, **QUICK)
+    sets = _sets(_soap(normalize=True), settings.slabs, settings)
+    plain = _sets(_soap(normalize=False), settings.linear_slabs, settings)
+    stages = linear_stages(plain, settings) + kernel_stages(sets, settings)
+    sizes = _sizes(_soap(normalize=True), sets, settings)
     dft, text = _real(settings)
     networks = _networks(settings)
     claims = [
@@ -147,46 +69,78 @@ def run(settings: Settings, folder: Path, quick: bool) -> StudyReport:
         *dft_claims(dft),
     ]
     write_silicon(folder, sets, stages, networks, sizes, dft)
-    data = (
-        f"{settings.slabs} slabs of Stillinger-Weber silicon, crystals and nano-clusters, made "
-        f"here; {text}"
-    )
+    slabs = f"{settings.slabs} and {settings.linear_slabs} slabs"
+    data = f"{slabs} of Stillinger-Weber silicon, crystals and nano-clusters, made here; {text}"
     return StudyReport("silicon_mapping", data, tuple(claims), folder)
 
 
-def slab_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
-    """Train on slabs, with a crystal, and with slabs of other thickness.
+def linear_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
+    """Train linear heads on slabs, with a crystal, and with one thicker slab.
 
     Args:
         sets: the structures.
         settings: of the study.
 
     Returns:
-        Stages of the linear head on energies, and of the kernel head on energies and on energies
-        and forces; slabs of all thicknesses come with forces only.
+        Stages on energies, then on energies and forces.
     """
-    kernel = sets.kernel_head(settings.references, settings.zeta)
+    first = settings.others[:1]
+    return [
+        stage
+        for objective in _objectives(settings)
+        for stage in _stages(sets, "linear", linear_head, objective, first)
+    ]
+
+
+def kernel_stages(sets: SlabSets, settings: Settings) -> list[SlabStage]:
+    """Train local kernel heads on slabs, with a crystal, and with slabs of other thickness.
+
+    Args:
+        sets: the structures.
+        settings: of the study.
+
+    Returns:
+        Stages on energies, then on energies and forces, these for all thicknesses.
+    """
+    head = sets.kernel_head(settings.references, settings.zeta)
+    energies, forces = _objectives(settings)
+    return [
+        *_stages(sets, "kernel", head, energies, settings.others[:1]),
+        *_stages(sets, "kernel", head, forces, settings.others),
+    ]
+
+
+def _stages(
+    sets: SlabSets, name: str, head: Head, objective: Objective, layers: Sequence[int]
+) -> list[SlabStage]:
+    others = {SLABS: None, CRYSTAL: sets.points.select([0])}
+    others |= {f"{OTHER} {k} layers": sets.others[k] for k in layers}
+    return [sets.stage(name, head, trained, objective, other) for trained, other in others.items()]
+
+
+def _objectives(settings: Settings) -> tuple[Objective, Objective]:
+    """On energies, and on energies and forces."""
     energies = Objective(settings.mu)
-    forces = replace(energies, force_weight=settings.force_weight)
-    crystal = sets.points.select([0])
-    thick = {f"{THICK}, {k} layers": other for k, other in sets.others.items()}
-    first = dict(list(thick.items())[:1])
-    stages = []
-    for name, head, objective, others in (
-        ("linear", linear_head, energies, first),
-        ("linear", linear_head, forces, first),
-        ("kernel", kernel, energies, first),
-        ("kernel", kernel, forces, thick),
-    ):
-        for trained, other in ({SLABS: None, CRYSTAL: crystal} | others).items():
-            stages.append(sets.stage(name, head, trained, objective, other))
-    return stages
+    return energies, replace(energies, force_weight=settings.force_weight)
 
 
-def _sets(soap: SOAP, settings: Settings) -> SlabSets:
+def _soap(normalize: bool) -> SOAP:
+    """Of the teacher's range; a kernel takes unit vectors."""
+    return SOAP(
+        cutoff=CUTOFF,
+        max_radial=5,
+        max_angular=6,
+        width=0.5,
+        smoothing=0.5,
+        types=["Si"],
+        normalize=normalize,
+    )
+
+
+def _sets(soap: SOAP, n: int, settings: Settings) -> SlabSets:
     return SlabSets(
         soap,
-        settings.slabs,
+        n,
         settings.test,
         settings.layers,
         settings.others,
@@ -205,7 +159,7 @@ def _networks(settings: Settings) -> list[NetworkRun]:
         settings.test,
         settings.layers,
         settings.amplitude,
-        Objective(settings.mu, force_weight=settings.force_weight),
+        _objectives(settings)[1],
     )
 
 
@@ -222,7 +176,7 @@ def _sizes(soap: SOAP, sets: SlabSets, settings: Settings) -> list[SizeResult]:
         settings.strain,
         settings.references,
         settings.zeta,
-        Objective(settings.mu, force_weight=settings.force_weight),
+        _objectives(settings)[1],
     )
 
 

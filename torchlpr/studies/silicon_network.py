@@ -16,15 +16,14 @@ from torchlpr.monitor import InvariantPointMonitor, MappingReport
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.stillinger_weber import CUTOFF
-from torchlpr.studies.silicon_slabs import CRYSTAL, SLABS
+from torchlpr.studies.silicon_stage import CRYSTAL, SLABS
 from torchlpr.studies.silicon_structures import rattled, slab, strained_crystals
-from torchlpr.training import LMSettings, energy_rmse, fit, force_rmse
-from torchlpr.training.network import AdamSettings
+from torchlpr.training import AdamSettings, LMSettings, energy_rmse, fit, force_rmse
 
 __all__ = ["NetworkRun", "watch_networks"]
 
 HIDDEN = (15, 15)
-REPORTS = 10  # of the monitor
+REPORTS = 6  # of the monitor
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def watch_networks(
     crystal, fewer = points.select([0]), train.select(range(n - 1))
     with_crystal = AtomBatch.cat([fewer, crystal])
     labels_with = torch.cat([labels[: len(fewer)], torch.full((len(crystal),), -1)])
-    settings = AdamSettings(epochs=epochs, lr=0.01, patience=40, cooldown=20)
+    settings = AdamSettings(epochs=epochs, lr=0.01, final_lr=1.7e-4)  # the paper's rates
     runs = []
     for trained, batch, clusters in (
         (SLABS, train, labels),

@@ -13,17 +13,12 @@ from torchlpr.files import atomic_path
 from torchlpr.pipeline.figures import have_chemiscope, have_plots
 from torchlpr.studies.report import write_table
 from torchlpr.studies.silicon_convergence import SizeResult
+from torchlpr.studies.silicon_curves import convergence_figure, dft_figure, network_figure
 from torchlpr.studies.silicon_dft import DFTStage
-from torchlpr.studies.silicon_figures import (
-    cluster_figure,
-    convergence_figure,
-    dft_figure,
-    mapping_figure,
-    network_figure,
-    ratio_figure,
-)
+from torchlpr.studies.silicon_figures import cluster_figure, mapping_figure, ratio_figure
 from torchlpr.studies.silicon_network import NetworkRun
-from torchlpr.studies.silicon_slabs import SlabSets, SlabStage
+from torchlpr.studies.silicon_slabs import SlabSets
+from torchlpr.studies.silicon_stage import SlabStage
 
 __all__ = ["write_silicon"]
 
@@ -40,13 +35,13 @@ def write_silicon(
 
     Args:
         folder: where to.
-        sets: the slabs.
+        sets: the slabs of the kernel head.
         stages: of all heads.
         networks: watched while they trained, empty where there are none.
         sizes: errors against the number of structures.
         dft: the part on real data, empty where it was skipped.
     """
-    _table(folder / "slabs.csv", [_slab_row(sets, s) for s in stages])
+    _table(folder / "slabs.csv", [_slab_row(s) for s in stages])
     _table(folder / "sizes.csv", [asdict(r) for r in sizes])
     if networks:
         _table(folder / "networks.csv", [row for run in networks for row in _network_rows(run)])
@@ -77,10 +72,8 @@ def _table(path: Path, rows: Sequence[dict[str, object]]) -> None:
     write_table(path, {name: [str(row[name]) for row in rows] for name in rows[0]})
 
 
-def _slab_row(sets: SlabSets, stage: SlabStage) -> dict[str, object]:
+def _slab_row(stage: SlabStage) -> dict[str, object]:
     """One line of the table."""
-    shift = stage.site_energies - sets.site_energies
-    surface = sets.surface
     return {
         "head": stage.head,
         "loss": stage.loss,
@@ -89,8 +82,8 @@ def _slab_row(sets: SlabSets, stage: SlabStage) -> dict[str, object]:
         "RMSE slabs / (meV/atom)": f"{1e3 * stage.slab_rmse:.3g}",
         "RMSE forces / (meV/Å)": f"{1e3 * stage.slab_force_rmse:.3g}",
         "crystal error / (meV/atom)": f"{1e3 * stage.crystal_error:.3g}",
-        "bulk-like atoms / meV": f"{1e3 * shift[~surface].mean():.3g}",
-        "surface atoms / meV": f"{1e3 * shift[surface].mean():.3g}",
+        "bulk-like atoms / meV": f"{1e3 * stage.bulk_error:.3g}",
+        "surface atoms / meV": f"{1e3 * stage.surface_error:.3g}",
         "LPR crystals / eV^-2": f"{float(stage.crystal_lpr[1:].median()):.3g}",
         "rigidity slabs / eV^-2": f"{stage.slab_rigidity:.3g}",
         "rigidity offset / eV^-2": f"{stage.offset:.3g}",

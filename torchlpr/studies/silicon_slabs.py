@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import ase
 import numpy as np
 import torch
-from torch import Tensor
 
 from torchlpr.analysis.single_linkage import ClusterGap, SingleLinkage, single_linkage
 from torchlpr.descriptors.soap import SOAP
@@ -23,67 +21,14 @@ from torchlpr.monitor import InvariantPointMonitor
 from torchlpr.objective import Objective
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.studies.silicon_stage import SlabStage
 from torchlpr.studies.silicon_structures import is_surface, rattled, slab, strained_crystals
 from torchlpr.training import energy_rmse, fit, force_rmse
 from torchlpr.training.errors import energy_errors
 
-__all__ = ["CRYSTAL", "SLABS", "THICK", "SlabSets", "SlabStage", "linear_head", "offset_of_ratio"]
+__all__ = ["Head", "SlabSets", "linear_head"]
 
-SLABS, CRYSTAL, THICK = "slabs", "one crystal", "one thicker slab"
 Head = Callable[[AtomBatch], LinearInParameters]
-
-
-@dataclass(frozen=True)
-class SlabStage:
-    """A model of slabs, some of which gave way to another structure.
-
-    Attributes:
-        head: "linear" or "kernel".
-        trained: on what.
-        n_structures: in the training set.
-        force_weight: of the objective.
-        slab_rmse: of held-out slabs, eV/atom.
-        slab_force_rmse: of held-out slabs, eV/Å.
-        crystal_errors: of the crystal and of its deformations, eV/atom.
-        crystal_lpr: of their atoms, 1/eV^2.
-        slab_rigidity: median of held-out slabs, 1/eV^2.
-        offset: rigidity of the offset between bulk-like and surface atoms, 1/eV^2.
-        offset_floor: share of the regulariser in it.
-        predicted: what the monitor says it would be with the crystal in the training set, 1/eV^2.
-        site_energies: predicted for the atoms of held-out slabs, eV, with the baseline.
-        slab_lpr: of the atoms of held-out slabs, 1/eV^2.
-        words: of the monitor.
-        ad_hoc: whether it calls the mapping ad hoc.
-        seconds: wall time of training and rigidities.
-    """
-
-    head: str
-    trained: str
-    n_structures: int
-    force_weight: float
-    slab_rmse: float
-    slab_force_rmse: float
-    crystal_errors: Tensor
-    crystal_lpr: Tensor
-    slab_rigidity: float
-    offset: float
-    offset_floor: float
-    predicted: float
-    site_energies: Tensor
-    slab_lpr: Tensor
-    words: str
-    ad_hoc: bool
-    seconds: float
-
-    @property
-    def crystal_error(self) -> float:
-        """RMSE of the deformed crystals, none of which was trained on, eV/atom."""
-        return float(self.crystal_errors[1:].square().mean().sqrt())
-
-    @property
-    def loss(self) -> str:
-        """What it was trained on of each structure."""
-        return "energies and forces" if self.force_weight else "energies"
 
 
 class SlabSets:
@@ -196,7 +141,8 @@ class SlabSets:
         seconds = time.perf_counter() - start
         first = self.points.counts.cumsum(0) - 1  # one atom of each crystal stands for all
         with torch.no_grad():
-            sites = model(self.test.features, self.test.types)
+            sites = model(self.test.features, self.test.types) + self.baseline.energies[0]
+        shift = sites - self.site_energies
         return SlabStage(
             name,
             trained,
@@ -210,7 +156,9 @@ class SlabSets:
             float(report.offset or np.nan),
             float(report.offset_floor or np.nan),
             report.gains[0],
-            sites + self.baseline.energies[0],
+            sites,
+            float(shift[~self.surface].mean()),
+            float(shift[self.surface].mean()),
             rigidity.local(self.test),
             str(report).split(": ", 1)[1],
             report.ad_hoc,
@@ -228,22 +176,3 @@ def linear_head(train: AtomBatch) -> LinearModel:
         The head, untrained.
     """
     return LinearModel(train.features.shape[1], ["Si"])
-
-
-def offset_of_ratio(share: float, other: float, n: int) -> float:
-    r"""Rigidity of the offset between two clusters, in the limit of a vanishing regulariser.
-
-    .. math:: \mathrm{PR} = (p - p_0)^2 / (1/n + 1)
-
-    for n structures with a share :math:`p_0` of the one cluster and one with a share p, where
-    environments of a cluster have one gradient.
-
-    Args:
-        share: of the n structures.
-        other: of the one.
-        n: structures of the same share.
-
-    Returns:
-        In 1/eV^2.
-    """
-    return (other - share) ** 2 / (1 / n + 1)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from torchlpr.structures.datamodule import Epoch
+from torchlpr.structures.epochs import Epoch
 from torchlpr.training.module import PotentialModule
 
 __all__ = ["EpochModule"]

@@ -105,7 +105,8 @@ def fit(
         validation: structures whose error Adam and L-BFGS log, and where Adam may stop early.
         out: folder for logs and the checkpoints that a killed training resumes from.
         progress: whether to show bars.
-        callbacks: further Lightning callbacks for Adam.
+        callbacks: further Lightning callbacks for Adam, to which an epoch of mini-batches is one
+            batch where there is one process.
         ranks: processes that each make this call with the same arguments. Adam's steps are shared
             by all; closed forms, Levenberg-Marquardt, L-BFGS and the stationarity are the work of
             the first, for which the others wait. All end with the same weights and result.

@@ -21,14 +21,14 @@ from torchlpr.errors import InputError
 from torchlpr.files import make_folder
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.packed import PackedBatch, PackedStructures
+from torchlpr.structures.epochs import Batch
+from torchlpr.structures.packed import PackedStructures
 from torchlpr.training.callbacks import TrainingLog
 from torchlpr.training.losses import batch_loss, batch_residuals, packs
 from torchlpr.training.resume import SavePoint, fingerprint
 
 __all__ = ["LBFGSSettings", "train_lbfgs"]
 
-Batch = AtomBatch | PackedBatch
 EVALUATIONS = 25  # of a line search at most; left out, torch would allow none
 # torch learns nothing from a step along which the gradient changes by less than 1e-10; the loss is
 # multiplied so that this is far below its rounding
@@ -123,9 +123,11 @@ class _Run:
         validation: AtomBatch | None,
     ) -> None:
         self.model, self.objective, self.settings = model, objective, settings
-        packed = packs(model, batch, validation, objective)
-        self.batch = _data(batch, objective, packed)
-        self.validation = validation and _data(validation, objective, packed)
+        double = batch.to(dtype=torch.float64)
+        valid = validation and validation.to(dtype=torch.float64)
+        packed = packs(model, double, valid, objective)
+        self.batch = _data(double, objective, packed)
+        self.validation = valid and _data(valid, objective, packed)
         self.every = max(1, settings.epochs // 200)
         self.rows, self.done = list[tuple[float, ...]](), False
         self._errors = math.nan, math.nan
@@ -241,8 +243,7 @@ class _Run:
 
 
 def _data(batch: AtomBatch, objective: Objective, packed: bool) -> Batch:
-    """In float64, without what does not weigh; packed where that is faster."""
-    data = batch.to(dtype=torch.float64)
+    """Without what does not weigh; packed where that is faster."""
     if packed:
-        return PackedStructures(data).take(range(data.n_structures))
-    return data if objective.force_weight else replace(data, forces=None, derivatives=None)
+        return PackedStructures(batch).take(range(batch.n_structures))
+    return batch if objective.force_weight else replace(batch, forces=None, derivatives=None)

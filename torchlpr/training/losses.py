@@ -11,7 +11,6 @@ is one forward pass of activations and their tangents along v, and one backward 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -50,13 +49,10 @@ def batch_loss(
     assert isinstance(model, BehlerParrinelloMLP)
     parameters = list(model.parameters())
     with torch.no_grad():
-        passes = _Passes(model, batch)
-        energies, forces = _residuals(passes, batch, objective)
-        gradients = passes.gradients(
-            energies * objective.row_scale(batch.counts).to(energies),
-            _push_forward(batch, [-objective.force_scale * force for force in forces]),
-        )
-        residuals = torch.cat([energies, *(force.reshape(-1) for force in forces)])
+        passes, directions = _Passes(model, batch), torch.zeros_like(batch.features)
+        energies, residuals = _residuals(passes, batch, objective, directions)
+        factors = energies * objective.row_scale(batch.counts).to(energies)
+        gradients = passes.gradients(factors, directions)
         for gradient, weight in zip(gradients, parameters, strict=True):
             gradient.mul_(scale).add_(weight, alpha=objective.mu)
         value = objective.data_loss(residuals) * scale + objective.penalty(parameters)
@@ -81,8 +77,7 @@ def batch_residuals(
         if isinstance(batch, AtomBatch):
             return objective.batch_residuals(model, batch)
         assert isinstance(model, BehlerParrinelloMLP)
-        energies, forces = _residuals(_Passes(model, batch), batch, objective)
-        return torch.cat([energies, *(force.reshape(-1) for force in forces)])
+        return _residuals(_Passes(model, batch), batch, objective)[1]
 
 
 def packs(
@@ -187,24 +182,18 @@ class _Network:
 
 
 def _residuals(
-    passes: _Passes, batch: PackedBatch, objective: Objective
-) -> tuple[Tensor, list[Tensor]]:
-    """Weighted residuals of the energies, shape (structures,), and of the forces that there are."""
+    passes: _Passes, batch: PackedBatch, objective: Objective, directions: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Weighted residuals of the energies, and of all rows; dL/ds into the directions of atoms."""
     energies = objective.residuals(passes.local, batch.structure, batch.counts, batch.energies)
-    forces = []
+    rows, scale = [energies], objective.force_scale
     for blocks, part in _with_forces(batch):
         predicted = -blocks.pull_back(passes.sensitivity[part])
-        errors = predicted.to(batch.forces.dtype) - batch.forces[part]
-        forces.append(objective.force_scale * errors)
-    return energies, forces
-
-
-def _push_forward(batch: PackedBatch, moves: Sequence[Tensor]) -> Tensor:
-    """dL/ds of all atoms, shape (atoms, features); zero in structures without forces."""
-    out = torch.zeros_like(batch.features)
-    for (blocks, part), move in zip(_with_forces(batch), moves, strict=True):
-        out[part] = blocks.push_forward(move.to(out))
-    return out
+        errors = scale * (predicted.to(batch.forces.dtype) - batch.forces[part])
+        rows.append(errors.reshape(-1))
+        if directions is not None:  # here and now: the derivatives are still in the cache
+            directions[part] = blocks.push_forward(-scale * errors.to(directions))
+    return energies, torch.cat(rows)
 
 
 def _with_forces(batch: PackedBatch) -> list[tuple[Any, slice]]:

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from torchlpr.objective import Objective
-from torchlpr.structures.batch import AtomBatch
-from torchlpr.structures.packed import PackedBatch
+from torchlpr.structures.epochs import Batch
 from torchlpr.training.losses import batch_loss, batch_residuals
 
 __all__ = ["PotentialModule"]
-
-Batch = AtomBatch | PackedBatch
 
 
 class PotentialModule(L.LightningModule):
