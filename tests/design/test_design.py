@@ -80,6 +80,30 @@ def test_rows_of_zeros_add_nothing() -> None:
     torch.testing.assert_close(padded.lpr, plain.lpr, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("shape", ["row", "parameter"])
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("ratio", [1e-4, 1e-8, 1e-13])
+def test_candidates_nearly_alike_at_a_small_mu(ratio: float, k: int, shape: str) -> None:
+    """After a pick next to nothing is left of A, which a downdate would lose."""
+    if shape == "parameter" and ratio < 1e-8:
+        pytest.skip("H of such a mu is not positive definite in double precision")
+    rng = np.random.default_rng(5)
+    rows, targets = rng.normal(size=(6, 9)), rng.normal(size=(5, 9))
+    candidates = rng.normal(size=(1, k, 9)) + 1e-3 * rng.normal(size=(12, k, 9))
+    mu = ratio * np.linalg.norm(rows, 2) ** 2
+    outlook = Outlook(
+        build(torch.from_numpy(rows), mu, shape), *map(torch.from_numpy, (candidates, targets))
+    )
+    taken = []
+    for pick in (3, 7):
+        outlook.take(pick)
+        taken.append(candidates[pick])
+        more = np.concatenate([rows, *taken])
+        after = exact_rigidity(more, candidates[:, 0], mu)
+        np.testing.assert_allclose(outlook.gram[:, 0, 0], 1 / after, rtol=max(1e-6, 1e-16 / ratio))
+        assert (outlook.inverse_after() <= outlook.inverse * (1 + 1e-9)).all()
+
+
 @theorem
 @given(problem=problems(), mu=ridges, k=st.integers(1, 3), c=st.integers(1, 6))
 def test_data_never_lower_a_rigidity(problem: Problem, mu: float, k: int, c: int) -> None:

@@ -6,7 +6,8 @@ With b the rows that a candidate adds to R and g the gradient of a target, after
 
 so that u and A of all candidates are all that scoring needs, and taking one candidate is a
 rank-k downdate of both. Their relative error is of the order of eps |H|/mu, as that of any
-solution with H is; ranking needs no more. The LPR that the picks really give is computed by
+solution with H is; ranking needs no more. Where a downdate takes away nearly all of A, both are
+computed anew. The LPR that the picks really give is computed by
 
     1/LPR' = (g - T^T a)^T H^-1 (g - T^T a) + a^T a,    a = (I + T H^-1 T^T)^-1 T H^-1 g
 
@@ -24,6 +25,8 @@ from torchlpr.curvature.gradients import chunk_size
 from torchlpr.errors import InputError
 
 __all__ = ["Outlook"]
+
+LEFT = 1e-3  # of A: where less is left, digits are lost
 
 
 class Outlook:
@@ -59,24 +62,24 @@ class Outlook:
                 "weight moves that prediction, so no data can; leave it out"
             )
         self.cross = self.rows @ factor.solve(self.targets).mT
-        self.gram = self._grams()
+        self.gram = self._grams(self.rows)
+        self._power = self._powers()  # of A when it was computed and not downdated
 
     def reductions(self) -> Tensor:
         """Decrease of 1/LPR of every target by every candidate, shape (candidates, K)."""
-        triangle = torch.linalg.cholesky(self.gram + self._identity())
+        triangle = self._triangles(self.gram)
         half = torch.linalg.solve_triangular(triangle, self.cross, upper=False)
         return half.square().sum(1)
 
     def inverse_after(self) -> Tensor:
         """1/LPR of every target after each candidate alone, shape (candidates, K)."""
         # Cauchy-Schwarz: u^T (I + A)^-1 u <= tr(A) / (1 + tr(A)) / LPR, which rounding may miss
-        power = self.gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
-        floor = self.inverse / (1 + power.clamp(min=0))
+        floor = self.inverse / (1 + self._powers().clamp(min=0).unsqueeze(1))
         return torch.maximum(self.inverse - self.reductions(), floor)
 
     def log_determinants(self) -> Tensor:
         """Logarithm of det(H')/det(H) = det(I + A) of every candidate, shape (candidates,)."""
-        return torch.logdet(self.gram + self._identity())
+        return 2 * self._triangles(self.gram).diagonal(dim1=1, dim2=2).log().sum(1)
 
     def take(self, candidate: int) -> None:
         """Add a candidate's rows to H.
@@ -85,7 +88,7 @@ class Outlook:
             candidate: its index; it stays among the candidates.
         """
         new = self.rows[candidate]
-        triangle = torch.linalg.cholesky(self.gram[candidate] + self._identity())
+        triangle = self._triangles(self.gram[candidate])
         column = (
             self.rows @ self.factor.solve(self._project(new)[0]).mT
         )  # [c, row, row of the pick]
@@ -97,11 +100,39 @@ class Outlook:
         self._solved = torch.cat([self._solved, self.factor.solve(new)])
         residual, alpha = self._project(self.targets)
         self.inverse = self.factor.quadratic_form(residual).value + alpha.square().sum(1)
+        self._renew((self._powers() < LEFT * self._power).nonzero().squeeze(1), residual, alpha)
 
-    def _grams(self) -> Tensor:
-        """A of every candidate, a part after the other: memory beside the rows stays bounded."""
-        k, grams = self.rows.shape[1], []
-        for part in self.rows.split(max(1, chunk_size(self.factor.n_parameters) // k)):
+    def _renew(self, lost: Tensor, targets: Tensor, alpha: Tensor) -> None:
+        """Compute A and u of some candidates anew, as LPR is: from residuals and coefficients."""
+        k = self.rows.shape[1]
+        if not len(lost):
+            return
+        for part in lost.split(max(1, chunk_size(self.factor.n_parameters) // k)):
+            rows, own = self._project(self.rows[part].flatten(0, 1))
+            own = own.view(len(part), k, -1)
+            self.gram[part] = self._grams(rows.view(len(part), k, -1)) + own @ own.mT
+            cross = rows @ self.factor.solve(targets).mT
+            self.cross[part] = cross.view(len(part), k, -1) + own @ alpha.mT
+        self._power[lost] = self._powers()[lost]
+
+    def _powers(self) -> Tensor:
+        """Trace of A of every candidate, shape (candidates,)."""
+        return self.gram.diagonal(dim1=1, dim2=2).sum(1)
+
+    def _triangles(self, grams: Tensor) -> Tensor:
+        """Cholesky factors of I + A."""
+        triangles, failed = torch.linalg.cholesky_ex(grams + self._identity())
+        if bool(failed.any()):
+            raise InputError(
+                "mu is so small beside the candidates' rows that rounding hides what they would "
+                "add; raise mu"
+            )
+        return triangles
+
+    def _grams(self, rows: Tensor) -> Tensor:
+        """b H^-1 b^T of every b, a part after the other: memory beside the rows stays bounded."""
+        k, grams = rows.shape[1], []
+        for part in rows.split(max(1, chunk_size(self.factor.n_parameters) // k)):
             if k == 1:
                 grams.append(self.factor.quadratic_form(part.squeeze(1)).value.view(-1, 1, 1))
             else:
