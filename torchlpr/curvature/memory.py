@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 LIBRARIES = 32 * 2**20  # buffers of BLAS and LAPACK, and pages that the allocator keeps
+TOGETHER = 32  # gradients that go through a factor at one reading, while they are a quarter of it
 ShapeName = Literal["row", "parameter"]
 NAMES: dict[ShapeName, str] = {"row": "row space", "parameter": "parameter space"}
 
@@ -152,6 +153,8 @@ def fitting_chunk(
     if shape is None:
         return most
     held = predict_memory(shape, factor.n_rows, p).held
+    # very long gradients: some at a time, or every one would read the whole factor again
+    most = max(most, min(TOGETHER, held // (4 * 8 * p)))
     bytes_ = memory_limit(limit, device) + (held if limit is None else 0)
 
     def needs(chunk: int) -> int:

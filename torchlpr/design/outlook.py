@@ -130,7 +130,7 @@ class Outlook:
         return triangles
 
     def _grams(self, rows: Tensor) -> Tensor:
-        """b H^-1 b^T of every b, a part after the other: memory beside the rows stays bounded."""
+        """The b H^-1 b^T of rows, a part after the other: memory beside them stays bounded."""
         k, grams = rows.shape[1], []
         for part in rows.split(max(1, chunk_size(self.factor.n_parameters) // k)):
             if k == 1:
