@@ -52,7 +52,7 @@ def parity(
     ax.locator_params(nbins=5)
     ax.set(xlabel=f"reference {quantity} / ({unit})", ylabel=f"predicted {quantity} / ({unit})")
     lines = [
-        f"{name}: {1000 * float(np.sqrt(np.mean((y - x) ** 2))):.3g}"
+        f"{name}: {_three_digits(1000 * float(np.sqrt(np.mean((y - x) ** 2))))}"
         for name, (x, y) in pairs.items()
     ]
     # the points lie along the diagonal, so this corner and the legend's are free
@@ -105,6 +105,11 @@ def _scatter(ax: Axes, sets: Mapping[str, tuple[Floats, Floats]]) -> list[PathCo
         artist.set_rasterized(len(x) > 2000)
         artists.append(artist)
     return artists
+
+
+def _three_digits(value: float) -> str:
+    """As a person writes it, without a power of ten."""
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def _pairs(sets: Mapping[str, tuple[Values, Values]]) -> dict[str, tuple[Floats, Floats]]:
