@@ -45,7 +45,7 @@ def network_figure(path: Path, runs: Sequence[NetworkRun]) -> None:
         ax.set(xlabel="epoch of Adam, then step of Levenberg-Marquardt")
         ax.axvline(adam, color="0.6", linestyle=":", linewidth=1)
     left.set_ylim(top=30 * left.get_ylim()[1])  # room for the legend
-    left.legend(frameon=False, fontsize="small", loc="upper right")
+    left.legend(frameon=False, fontsize="small", loc="upper left")
     right.set(yscale="log", ylabel="rigidity of the offset / eV$^{-2}$")
     right.legend(frameon=False, title="trained on")
     save_figure(fig, path)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torchlpr.free_memory import memory_limit
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.models.activations import curve
+from torchlpr.models.affine import affine
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.packed import PackedBatch, packed_bytes
@@ -149,12 +150,12 @@ class _Network:
         self.weights, self.biased = [layer.weight for layer in linear], linear[0].bias is not None
         self.inputs, self.curves = [x], list[tuple[Tensor, Tensor]]()
         for layer, bend in zip(linear[:-1], bends, strict=True):
-            z = nn.functional.linear(self.inputs[-1], layer.weight, layer.bias)
+            z = affine(self.inputs[-1], layer.weight, layer.bias)
             value, *slopes = curve(bend, z)
             self.inputs.append(value)
             self.curves.append((slopes[0], slopes[1]))
         last = linear[-1]
-        self.energies = nn.functional.linear(self.inputs[-1], last.weight, last.bias).squeeze(1)
+        self.energies = affine(self.inputs[-1], last.weight, last.bias).squeeze(1)
         # signals dE/dz of each layer, and what they were before the slope
         self.signals, self.before = [x.new_ones(len(x), 1)], list[Tensor]()
         for weight, (slope, _) in zip(self.weights[:0:-1], self.curves[::-1], strict=True):
