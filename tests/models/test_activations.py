@@ -10,7 +10,7 @@ from torchlpr.models.activations import ACTIVATIONS, curve
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_two_derivatives(name: str) -> None:
     layer = ACTIVATIONS[name]()
-    z = torch.linspace(-15, 15, 301, dtype=torch.float64).requires_grad_()
+    z = torch.linspace(-40, 40, 802, dtype=torch.float64).requires_grad_()
     value = layer(z)
     (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
     bend = torch.zeros_like(z)

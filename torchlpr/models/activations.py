@@ -45,8 +45,10 @@ def curve(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         value, steep = z * s, s * (1 - s)
         return value, s + z * steep, steep * (2 + z * (1 - 2 * s))
     if isinstance(layer, nn.Softplus):
-        slope = torch.sigmoid(z)
-        return layer(z), slope, slope * (1 - slope)
+        inside = z * layer.beta <= layer.threshold  # beyond, torch takes z itself
+        s = torch.sigmoid(z * layer.beta)
+        bend = torch.where(inside, layer.beta * s * (1 - s), 0.0)
+        return layer(z), torch.where(inside, s, 1.0), bend
     if isinstance(layer, nn.Identity):
         return z, torch.ones_like(z), torch.zeros_like(z)
     raise TypeError(f"the derivatives of {type(layer).__name__} are not known")
