@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
-from torchlpr.models.activations import curve
 from torchlpr.models.affine import affine
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type
@@ -170,8 +169,11 @@ def _backpropagate(network: nn.Sequential, x: Tensor) -> tuple[list[Tensor], lis
             bias = None if layer.bias is None else layer.bias.to(torch.float64)
             x = affine(x, weights[-1], bias)
         else:
-            x, slope, _ = curve(layer, x)
-            slopes.append(slope)
+            with torch.enable_grad():
+                z = x.detach().requires_grad_(True)
+                value = layer(z)
+                slopes.append(torch.autograd.grad(value.sum(), z)[0])
+            x = value.detach()
             activations.append(x)
     signals = [x.new_ones(len(x), 1)]
     for weight, slope in zip(reversed(weights[1:]), reversed(slopes), strict=True):
