@@ -4,11 +4,11 @@
     python benchmarks/minimum.py run --folder runs       # goes on after a stop
     python benchmarks/minimum.py together --folder runs  # Adam, all seeds at once
     python benchmarks/minimum.py seconds --folder runs   # times, on all threads
-    python benchmarks/minimum.py report --folder runs --name amd-epyc-2-cores
+    python benchmarks/minimum.py retrain --folder runs
+    python benchmarks/minimum_report.py --folder runs --name amd-epyc-2-cores
 
 Each run trains the network 576-16-16-1 without biases on a hundred cells of 64 atoms from random
-weights, by one of the two ways, on one thread, and leaves its numbers and weights in a file. The
-report compares them: losses, gradients, times, errors, and rigidities of the test atoms.
+weights, by one of the two ways, on one thread, and leaves its numbers and weights in a file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import functools
 import json
 import os
-import statistics
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,13 +35,12 @@ from torchlpr import (
     fit,
     read,
 )
-from torchlpr.analysis.rank_statistics import spearman
 from torchlpr.committee.adam import adam_members
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.committee.tasks import MemberTasks
 from torchlpr.files import atomic_path, make_folder
-from torchlpr.pipeline.bench.measure import machine
 from torchlpr.training import AdamSettings, LMSettings
+from torchlpr.training.constrained import full_hessian_rigidity, retrain
 from torchlpr.training.grid_search import search_mu
 from torchlpr.training.stationarity import stationarity
 
@@ -54,14 +52,8 @@ WAYS: dict[str, Literal["adam", "lm"]] = {"Adam": "adam", "LM + Newton": "lm"}
 GRID = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 SEEDS = {1.0: 5, 10.0: 5, 0.01: 3}  # for each factor of the chosen mu
 TRAIN, VALIDATION, TEST, PART = 100, 60, 100, 300
+HELD, SHIFT = 10, 3e-4  # atoms, and their shift in units of 1/sqrt(LPR)
 ADAM = AdamSettings(epochs=25_000)
-
-
-COLUMNS = (
-    "set", "μ / eV²", "seed", "loss, Adam / eV²", "LM + Newton", "gradient, Adam / eV²",
-    "LM + Newton", "its lowest curvature", "steps", "test RMSE, Adam / (meV/atom)", "LM + Newton",
-    "Spearman of LPR",
-)  # fmt: skip
 
 
 @functools.cache
@@ -180,74 +172,45 @@ def seconds(name: str, folder: Path) -> None:
     write(path, {"threads": torch.get_num_threads(), "epochs timed": PART, **found})
 
 
-def table(folder: Path) -> list[dict[str, Any]]:
-    """One row a pair of trainings from the same weights."""
-    found = []
-    for name in SETS:
-        for factor in SEEDS:
-            for seed in range(SEEDS[factor]):
-                paths = [folder / f"{name}-{way}-{factor:g}-{seed}.json" for way in ("adam", "lm")]
-                if not all(path.exists() for path in paths):
-                    continue
-                adam, lm = (json.loads(path.read_text()) for path in paths)
-                rigidities = [lpr(name, adam["mu"], path.with_suffix(".pt")) for path in paths]
-                rank = spearman(*rigidities)
-                found.append({"Adam": adam, "LM + Newton": lm, "spearman": rank})
-    return found
-
-
-def lpr(name: str, mu: float, weights: Path) -> Any:
-    """Rigidities of the test atoms, 1/eV^2."""
+def retrained(name: str, folder: Path) -> None:
+    """Ten atoms held away from their energies, against the full Hessian at the minimum."""
+    path, minimum = folder / f"{name}-retrained.json", folder / f"{name}-lm-1-0.pt"
+    if path.exists() or not minimum.exists():
+        return
+    objective = Objective(mu=chosen_mu(name, folder))
+    train, test = data(name)["train"], data(name)["test"]
     model = network(name, 0)
-    vector_to_parameters(torch.load(weights), model.parameters())
-    return Rigidity(model, data(name)["train"], Objective(mu=mu)).local(data(name)["test"]).numpy()
-
-
-def report(folder: Path, out: Path) -> None:
-    """Write all numbers as JSON, and the tables of the README as Markdown."""
-    rows = table(folder)
-    times = {name: folder / f"{name}-seconds.json" for name in SETS}
-    timed = {name: json.loads(p.read_text()) for name, p in times.items() if p.exists()}
-    write(
-        out.with_suffix(".json"),
-        {"machine": machine(("cpu",), "wall"), "seconds": timed, "rows": rows},
-    )
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    for row in rows:
-        adam, lm = row["Adam"], row["LM + Newton"]
-        a, b = adam["stationarity"], lm["stationarity"]
-        cells = [adam["set"], f"{adam['mu']:.0e}", adam["seed"]]
-        cells += [f"{x['loss']:.4g}" for x in (a, b)]
-        cells += [f"{x['gradient_norm']:.1e}" for x in (a, b)]
-        cells += [f"{b['smallest_curvature']:.2g}", lm["steps"]]
-        cells += [f"{1e3 * x['rmse']:.1f}" for x in (adam, lm)]
-        lines.append("| " + " | ".join(map(str, [*cells, f"{row['spearman']:.2f}"])) + " |")
-    for name, one in timed.items():
-        adam, lm = (statistics.median(one[way]) for way in WAYS)
-        lines.append(
-            f"\n{name}: {adam:.0f} s Adam, {lm:.1f} s LM + Newton, ratio {adam / lm:.0f}, "
-            f"{one['threads']} threads"
-        )
-    with atomic_path(out.with_suffix(".md")) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+    vector_to_parameters(torch.load(minimum), model.parameters())
+    picked = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))[:HELD]
+    atoms = AtomBatch(test.features[picked], test.types[picked], torch.arange(HELD))
+    full = full_hessian_rigidity(model, train, objective, atoms).tolist()
+    gauss_newton = Rigidity(model, train, objective).local(atoms).tolist()
+    rises = []
+    for k, rigidity in enumerate(full):
+        shift = SHIFT / rigidity**0.5
+        both = [retrain(model, train, objective, atoms.select([k]), s) for s in (shift, -shift)]
+        rises.append(sum(one.rise for one in both) / shift**2)
+        print(f"{name} atom {k}: re-trained over full Hessian - 1 = {rises[-1] / rigidity - 1:.1e}")
+    write(path, {"re-trained": rises, "full Hessian": full, "Gauss-Newton": gauss_newton})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "together", "seconds", "report"])
+    parser.add_argument("what", choices=["run", "together", "seconds", "retrain"])
     parser.add_argument("--folder", type=Path, required=True, help="of the runs")
-    parser.add_argument("--name", help="of the results, for report")
     parser.add_argument("--set", choices=[*SETS], help="only this one")
     parser.add_argument("--way", choices=[*WAYS], help="only this one")
     arguments = parser.parse_args()
     folder, sets = make_folder(arguments.folder), [arguments.set] if arguments.set else [*SETS]
-    if arguments.what == "report":
-        report(folder, Path(__file__).parent / "results" / f"minimum-{arguments.name}")
     if arguments.what == "seconds":
         for name in sets:
             seconds(name, folder)
         return
     torch.set_num_threads(1)
+    if arguments.what == "retrain":
+        for name in sets:
+            retrained(name, folder)
+        return
     for factor, seeds in SEEDS.items():
         for name in sets:
             if arguments.what == "together":
