@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,7 @@ def mu_criteria(
     batch: AtomBatch,
     objective: Objective,
     mus: Sequence[float] | None = None,
+    path: RidgePath | None = None,
 ) -> MuCriteria:
     """Effective degrees of freedom, evidence and leave-one-out errors at several mu.
 
@@ -100,6 +102,7 @@ def mu_criteria(
         batch: training structures with energies, and forces where they weigh.
         objective: the loss.
         mus: strengths of the L2 term, by default the objective's mu alone.
+        path: of the same model, batch and objective, where it is known.
 
     Returns:
         The criteria.
@@ -116,7 +119,8 @@ def mu_criteria(
         raise InputError("the training set is empty; give at least one structure")
     if not objective.force_weight:
         batch = replace(batch, forces=None, derivatives=None)
-    path, n_rows = ridge_path(model, batch, objective), objective.n_rows(batch)
+    path = ridge_path(model, batch, objective) if path is None else path
+    n_rows = objective.n_rows(batch)
 
     def each(value: Callable[[float], float]) -> Tensor:
         return torch.tensor([value(mu) for mu in chosen], dtype=torch.float64)
@@ -124,8 +128,8 @@ def mu_criteria(
     return MuCriteria(
         chosen,
         each(path.effective_dof),
-        each(lambda mu: log_evidence(path, n_rows, mu)),
-        each(lambda mu: noise(path, n_rows, mu)),
+        each(partial(log_evidence, path, n_rows)),
+        each(partial(noise, path, n_rows)),
         leave_one_out(model, batch, objective, chosen, path),
     )
 
