@@ -9,8 +9,9 @@ from hypothesis import given
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from tests.cases import MODELS, TWO, Problem, make_batch, problems, theorem
+from tests.cases import MODELS, ONE, TWO, Problem, make_batch, problems, theorem
 from tests.force_cases import make_force_batch
+from tests.oracles import laplace_torch
 from tests.oracles.gaussian_process import polynomial_kernel
 from tests.training import dense
 from tests.training.test_forces import stacked
@@ -107,6 +108,20 @@ def test_a_network_by_laplace(name: str, structures: int) -> None:
     assert float(found.log_evidence[0]) == pytest.approx(peak, abs=1e-6)
     trace = np.trace(np.linalg.solve(h, r.T @ r))
     assert float(found.effective_dof[0]) == pytest.approx(trace, rel=1e-9)
+
+
+def test_a_network_by_laplace_torch() -> None:
+    model, batch = MODELS["mlp softplus"][1](), make_batch(12, ONE, seed=2, atoms=3)
+    objective = Objective(mu=0.05)
+    fit(model, batch, objective, "lm", progress=False)
+    found = mu_criteria(model, batch, objective)
+    features, targets = batch.features.reshape(12, 3, 4), batch.labels() / 3
+    sigma = float(found.noise[0])
+    atomic = model.networks[0]
+    expected = laplace_torch.log_evidence(atomic, features, targets, 0.05, sigma)
+    assert float(found.log_evidence[0]) == pytest.approx(expected, rel=1e-6)
+    for other in (0.9 * sigma, 1.1 * sigma):
+        assert laplace_torch.log_evidence(atomic, features, targets, 0.05, other) < expected
 
 
 def noisy_path() -> tuple[RidgePath, int]:
