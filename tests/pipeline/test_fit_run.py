@@ -126,6 +126,21 @@ def test_mu_without_a_validation_set(
     assert table[best, 5] == pytest.approx(dof, rel=1e-9 if kind == "linear" else 1e-3)
 
 
+@pytest.mark.parametrize(("rule", "told"), [("evidence", True), ("minimum", False)])
+def test_evidence_short_of_a_minimum_is_told(
+    rule: str, told: bool, train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"mu": "auto", "grid": [1e-3, 1e-6], "rule": rule}
+    training = {"steps": 2, "newton_steps": 0}
+    config = write_config(tmp_path / "c.yaml", train, objective=search, training=training)
+    assert torchlpr("fit", "--config", config, "--out", tmp_path / "run") == 0
+    shown = capsys.readouterr().out
+    unsettled = json.loads((tmp_path / "run" / "summary.json").read_text())["mu_unsettled"]
+    assert 1e-6 in unsettled
+    words = f"at mu {', '.join(f'{mu:.3g}' for mu in unsettled)} training stopped before its"
+    assert (words in shown) == told
+
+
 @pytest.mark.parametrize("kind", ["mlp", "kernel"])
 def test_an_identical_call_returns_at_once(
     kind: str, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

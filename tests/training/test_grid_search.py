@@ -181,6 +181,27 @@ def test_rules_without_a_validation_set(rule: str, name: str) -> None:
     assert validated.rmse_validation == validated.rmse_train
 
 
+def test_evidence_of_weights_that_are_not_at_a_minimum() -> None:
+    """Unsettled is where the loss of the linearised model lies below that of the network."""
+    types, build = MODELS["mlp"]
+    train, grid = make_batch(9, types, 1), [1.0, 0.1, 1e-3]
+    for steps, expected in ((300, 0), (1, 1)):
+        options = LM | {"lm_settings": LMSettings(steps, newton_steps=0)}
+        search = search_mu(
+            build(), train, None, Objective(mu=1.0), grid, rule="evidence", **options
+        )
+        changes = []
+        for mu, model, noise in zip(
+            search.mus, search.models, search.criteria.noise.tolist(), strict=True
+        ):
+            loss = float(dense.loss(model, train, Objective(mu=mu)).detach())
+            changes.append(9 / 2 * (1 - 9 * noise**2 / (2 * loss)))
+        unsettled = [mu for mu, nats in zip(search.mus, changes, strict=True) if nats > 1]
+        assert search.unsettled == tuple(unsettled)
+        assert len(unsettled) >= expected
+        assert bool(unsettled) == bool(expected)
+
+
 def test_forces_count_where_structures_are_left_out() -> None:
     train, objective = make_force_batch(5), Objective(mu=1.0, force_weight=3.0)
     grid = [1e4, 1e2, 1.0, 1e-2]

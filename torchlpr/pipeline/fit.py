@@ -113,6 +113,7 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> 
         "mu": objective.mu,
         "mu_at_edge_of_grid": None if search is None else search.at_edge,
         "mu_rule": None if search is None else search.rule,
+        "mu_unsettled": None if search is None else list(search.unsettled),
         "force_weight": objective.force_weight,
         "optimizer": result.optimizer,
         "structures": {name: batch.n_structures for name, batch in batches.items()},

@@ -27,6 +27,7 @@ from torchlpr.training.second_order_state import LMSettings
 
 __all__ = ["GridSearch", "default_grid", "search_mu"]
 
+NATS = 1.0  # ratios of evidence below e say nothing
 # a network's fit costs minutes where a linear head's costs nothing
 NETWORK_GRID = (1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -46,6 +47,8 @@ class GridSearch:
         result: the fit at the best mu.
         models: of a network the one trained at each mu; empty for heads linear in their
             parameters, whose rigidity does not depend on weights.
+        unsettled: those mu at which training stopped where a Gauss-Newton step would still change
+            the evidence by more than one nat: what criteria say of them is not about a minimum.
     """
 
     mus: tuple[float, ...]
@@ -56,6 +59,7 @@ class GridSearch:
     rule: Rule
     result: FitResult
     models: tuple[nn.Module, ...] = ()
+    unsettled: tuple[float, ...] = ()
 
     @property
     def at_edge(self) -> bool:
@@ -158,6 +162,9 @@ def search_mu(
     together = MuCriteria.cat(criteria)
     best = best_place(compared, together, rule)
     model.load_state_dict(trials[best].state_dict())
+    reached = [each.stationarity for each in fits]
+    # M/2 times the relative change of the loss by one step
+    gains = [objective.n_rows(train) * s.newton_decrement / (4 * s.loss or 1) for s in reached]
     result = fits[best]
     if result.optimizer.endswith("lm") and thorough.newton_steps:
         folder = None if out is None else Path(out) / "minimum"
@@ -180,7 +187,9 @@ def search_mu(
         )
     train_errors = tuple(each.rmse for each in fits)
     rmse = None if validation is None else _rmse(errors)
-    return GridSearch(grid, rmse, train_errors, together, grid[best], rule, result, tuple(trials))
+    still = tuple(mu for mu, gain in zip(grid, gains, strict=True) if gain > NATS)
+    found = grid[best], rule, result, tuple(trials), still
+    return GridSearch(grid, rmse, train_errors, together, *found)
 
 
 def _search_path(
