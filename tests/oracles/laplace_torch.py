@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-__all__ = ["glm_variance", "import_laplace"]
+__all__ = ["glm_variance", "import_laplace", "log_evidence"]
 
 
 class StructureMean(nn.Module):
@@ -58,3 +58,34 @@ def glm_variance(atomic: nn.Sequential, train: Tensor, test: Tensor, mu: float, 
         approximation.fit(torch.utils.data.DataLoader(data, batch_size=4))
         _, variance = approximation(test.unsqueeze(1), pred_type="glm")
     return variance.detach().reshape(-1)
+
+
+def log_evidence(
+    atomic: nn.Sequential, train: Tensor, targets: Tensor, mu: float, sigma: float
+) -> float:
+    """Laplace's ln p(targets) at the network's weights, with the Gauss-Newton Hessian.
+
+    Args:
+        atomic: network of one atom ending in a linear layer without bias.
+        train: structures of equal size, shape (structures, atoms, features).
+        targets: energies per atom, shape (structures,).
+        mu: the prior precision is mu/sigma^2.
+        sigma: standard deviation of the noise.
+    """
+    laplace = import_laplace()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from laplace.curvature import GGNInterface
+
+        data = torch.utils.data.TensorDataset(train, targets.unsqueeze(1))
+        approximation = laplace.Laplace(
+            StructureMean(atomic),
+            "regression",
+            subset_of_weights="all",
+            hessian_structure="full",
+            sigma_noise=sigma,
+            prior_precision=mu / sigma**2,
+            backend=GGNInterface,
+        )
+        approximation.fit(torch.utils.data.DataLoader(data, batch_size=4))
+        return float(approximation.log_marginal_likelihood())

@@ -52,7 +52,7 @@ def test_what_a_fit_leaves_behind(
             f"{folder}{name}" for folder in folders for name in ("steps.csv", "training.lm")
         }
     if mu == "auto":
-        expected |= {"mu.png"}
+        expected |= {"mu.csv", "mu.png"}
     assert files == expected
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert settings["model"]["kind"] == kind
@@ -83,6 +83,10 @@ def test_what_a_fit_leaves_behind(
     if mu == "auto":
         table = summary["grid_search"]
         assert [row["mu"] for row in table] == [1e-3, 1e-5]
+        with (out / "mu.csv").open() as file:
+            written = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        assert written == table
+        assert summary["mu_rule"] == "minimum"
         best = min(table, key=lambda row: row["rmse_validation"])
         assert summary["mu"] == best["mu"]
         if kind != "mlp":  # a network goes on from the best of the table to its minimum
@@ -95,6 +99,46 @@ def test_what_a_fit_leaves_behind(
     assert f"torchlpr rigidity {out} STRUCTURES" in shown
     # of two values the best is at an end
     assert ("at an end of the grid" in shown) == (mu == "auto")
+
+
+@pytest.mark.parametrize(("rule", "column"), [("leave-one-out", 2), ("evidence", 3)])
+@pytest.mark.parametrize("kind", ["mlp", "linear"])
+def test_mu_without_a_validation_set(
+    kind: str, rule: str, column: int, train: Path, tmp_path: Path
+) -> None:
+    search = {"mu": "auto", "grid": [1e-2, 1e-4, 1e-6], "rule": rule}
+    changes = {"model": {"kind": kind}, "objective": search, "data": {"validation": 0}}
+    changes |= {"training": {"steps": 200}}
+    config = write_config(tmp_path / "c.yaml", train, **changes)
+    out = tmp_path / "run"
+    assert torchlpr("fit", "--config", config, "--out", out) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["structures"] == {"train": 10, "test": 2}
+    assert summary["mu_rule"] == rule
+    table = np.loadtxt(out / "mu.csv", delimiter=",", skiprows=1)
+    header = (out / "mu.csv").read_text().splitlines()[0].split(",")
+    names = ["mu", "rmse_train", "rmse_leave_one_out", "log_evidence", "noise", "effective_dof"]
+    assert header == [*names, "lpr_5", "lpr_50", "lpr_95"]
+    best = np.argmin(table[:, column] if rule == "leave-one-out" else -table[:, column])
+    assert summary["mu"] == table[best, 0]
+    dof = summary["stationarity"]["effective_dof"]
+    # a network goes on from the best of the table to its minimum
+    assert table[best, 5] == pytest.approx(dof, rel=1e-9 if kind == "linear" else 1e-3)
+
+
+@pytest.mark.parametrize(("rule", "told"), [("evidence", True), ("minimum", False)])
+def test_evidence_short_of_a_minimum_is_told(
+    rule: str, told: bool, train: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"mu": "auto", "grid": [1e-3, 1e-6], "rule": rule}
+    training = {"steps": 2, "newton_steps": 0}
+    config = write_config(tmp_path / "c.yaml", train, objective=search, training=training)
+    assert torchlpr("fit", "--config", config, "--out", tmp_path / "run") == 0
+    shown = capsys.readouterr().out
+    unsettled = json.loads((tmp_path / "run" / "summary.json").read_text())["mu_unsettled"]
+    assert 1e-6 in unsettled
+    words = f"at mu {', '.join(f'{mu:.3g}' for mu in unsettled)} training stopped before its"
+    assert (words in shown) == told
 
 
 @pytest.mark.parametrize("kind", ["mlp", "kernel"])

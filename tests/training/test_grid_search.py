@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from tests.cases import MODELS, ONE, make_batch
+from tests.force_cases import make_force_batch
 from tests.training import dense
 from torchlpr import AtomBatch, InputError, LinearModel, Objective
 from torchlpr.training import LMSettings, fit
+from torchlpr.training.evidence import mu_criteria
 from torchlpr.training.grid_search import default_grid, search_mu
+from torchlpr.training.leave_one_out import leave_one_out
 
 LM = {"optimizer": "lm", "lm_settings": LMSettings(15, newton_steps=0), "progress": False}
 
@@ -146,6 +149,88 @@ def test_values_of_mu_as_an_array(name: str, tmp_path: Path) -> None:
     assert searches[0].rmse_validation == searches[1].rmse_validation
     folders = sorted(path.name for path in tmp_path.iterdir())
     assert folders == ([] if name == "linear" else ["mu-0.001", "mu-0.01"])
+
+
+@pytest.mark.parametrize("name", ["linear", "kernel", "mlp"])
+@pytest.mark.parametrize("rule", ["leave-one-out", "evidence"])
+def test_rules_without_a_validation_set(rule: str, name: str) -> None:
+    """Against what each model trained at its own mu says."""
+    types, build = MODELS[name]
+    train, grid = make_batch(9, types, 1), [10.0, 0.3, 1e-2]
+    options = LM if name == "mlp" else {}
+    model = build()
+    search = search_mu(model, train, None, Objective(mu=5.0), grid, rule=rule, **options)
+    scores = []
+    for mu in grid:
+        trial = build()
+        fit(trial, train, Objective(mu=mu), **options)
+        found = mu_criteria(trial, train, Objective(mu=mu))
+        errors, evidence = float(found.rmse_leave_one_out[0]), float(found.log_evidence[0])
+        scores.append(-errors if rule == "leave-one-out" else evidence)
+        k = search.mus.index(mu)
+        assert float(search.criteria.rmse_leave_one_out[k]) == pytest.approx(errors, rel=1e-9)
+        assert float(search.criteria.log_evidence[k]) == pytest.approx(evidence, rel=1e-9)
+        if name == "mlp":
+            np.testing.assert_array_equal(dense.flat(search.models[k]), dense.flat(trial))
+    assert search.best == grid[int(np.argmax(scores))]
+    assert search.rule == rule
+    assert search.rmse_validation is None
+    assert len(search.models) == (3 if name == "mlp" else 0)
+    validated = search_mu(build(), train, train, Objective(mu=5.0), grid, rule=rule, **options)
+    assert validated.best == search.best
+    assert validated.rmse_validation == validated.rmse_train
+
+
+def test_evidence_of_weights_that_are_not_at_a_minimum() -> None:
+    """Unsettled is where the loss of the linearised model lies below that of the network."""
+    types, build = MODELS["mlp"]
+    train, grid = make_batch(9, types, 1), [1.0, 0.1, 1e-3]
+    for steps, expected in ((300, 0), (1, 1)):
+        options = LM | {"lm_settings": LMSettings(steps, newton_steps=0)}
+        search = search_mu(
+            build(), train, None, Objective(mu=1.0), grid, rule="evidence", **options
+        )
+        changes = []
+        for mu, model, noise in zip(
+            search.mus, search.models, search.criteria.noise.tolist(), strict=True
+        ):
+            loss = float(dense.loss(model, train, Objective(mu=mu)).detach())
+            changes.append(9 / 2 * (1 - 9 * noise**2 / (2 * loss)))
+        unsettled = [mu for mu, nats in zip(search.mus, changes, strict=True) if nats > 1]
+        assert search.unsettled == tuple(unsettled)
+        assert len(unsettled) >= expected
+        assert bool(unsettled) == bool(expected)
+
+
+def test_forces_count_where_structures_are_left_out() -> None:
+    train, objective = make_force_batch(5), Objective(mu=1.0, force_weight=3.0)
+    grid = [1e4, 1e2, 1.0, 1e-2]
+    search = search_mu(MODELS["linear"][1](), train, None, objective, grid, rule="leave-one-out")
+    losses = []
+    for mu in search.mus:
+        found = leave_one_out(MODELS["linear"][1](), train, objective, [mu])
+        assert float(found.squares.sum()) > float(found.errors.square().sum())
+        losses.append(float(found.squares.mean()))
+    assert search.best == search.mus[int(np.argmin(losses))]
+
+
+@pytest.mark.parametrize("rule", ["minimum", "one-standard-error"])
+def test_rules_that_need_a_validation_set(rule: str) -> None:
+    batch = make_batch(6)
+    with pytest.raises(InputError, match=f"rule '{rule}' compares validation errors, but"):
+        search_mu(MODELS["linear"][1](), batch, None, Objective(mu=1.0), rule=rule)
+
+
+def test_rules_that_cannot_judge() -> None:
+    batch, objective = make_batch(6), Objective(mu=1.0)
+    with pytest.raises(InputError, match="rule 'smallest' is unknown; use one of minimum, one-s"):
+        search_mu(MODELS["linear"][1](), batch, None, objective, rule="smallest")
+    one = batch.select([0])
+    with pytest.raises(InputError, match="needs two training structures at least, not 1"):
+        search_mu(MODELS["linear"][1](), one, None, objective, rule="leave-one-out")
+    batch.labels().zero_()
+    with pytest.raises(InputError, match="the evidence has no maximum"):
+        search_mu(MODELS["linear"][1](), batch, None, objective, rule="evidence")
 
 
 def test_no_value_of_mu() -> None:

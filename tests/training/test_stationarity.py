@@ -1,5 +1,7 @@
 """Is it a minimum: every number against dense algebra, and what the vertex shift means."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,44 @@ def test_against_dense_algebra(name: str, structures: int, per_atom: bool) -> No
     assert found.effective_dof == pytest.approx(dof, rel=1e-10)
     loss = float(dense.loss(model, batch, objective).detach())
     assert found.loss == pytest.approx(loss, rel=1e-12)
+    assert found.noise == pytest.approx(np.sqrt(2 * loss / structures), rel=1e-12)
+    forms = [gk @ np.linalg.solve(h, gk) for gk in atoms(model, batch)]
+    in_std = np.abs(shifts) / np.sqrt(2 * loss / structures * np.array(forms))
+    assert found.vertex_shift_in_std == pytest.approx(in_std.max(), rel=1e-9)
+    assert found.vertex_shift_in_std <= found.newton_decrement**0.5 / found.noise * (1 + 1e-12)
+
+
+def test_the_std_of_the_largest_shifts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("torchlpr.training.stationarity")
+    monkeypatch.setattr(module, "MOST_ATOMS", 7)
+    model, batch = MODELS["mlp"][1](), make_batch(30, seed=4)
+    r, g = dense.rows(model, batch, OBJECTIVE), dense.gradient(model, batch, OBJECTIVE)
+    h = r.T @ r + OBJECTIVE.mu * np.eye(r.shape[1])
+    each = atoms(model, batch)
+    shifts = np.abs(each @ np.linalg.solve(h, g))
+    sigma = np.sqrt(2 * float(dense.loss(model, batch, OBJECTIVE).detach()) / 30)
+    ratios = shifts / sigma / np.sqrt(np.sum(each * np.linalg.solve(h, each.T).T, axis=1))
+    found = stationarity(model, batch, OBJECTIVE).vertex_shift_in_std
+    assert found == pytest.approx(ratios[np.argsort(shifts)[-7:]].max(), rel=1e-9)
+
+
+def test_a_fit_without_error_has_no_std() -> None:
+    batch, model = make_batch(4), LinearModel(4, ONE)
+    batch.labels().zero_()
+    assert stationarity(model, batch, OBJECTIVE).vertex_shift_in_std == 0.0
+
+
+def test_checkpoints_of_before() -> None:
+    """They know eight numbers; the sentence does without the others."""
+    types, build = MODELS["mlp"]
+    found = stationarity(build(), make_batch(5, types), OBJECTIVE)
+    words = f"({found.vertex_shift_in_std:.1e} of the predicted std; atomic energies spread over "
+    assert words in found.sentence()
+    old = {k: v for k, v in found.as_dict().items() if k not in {"vertex_shift_in_std", "noise"}}
+    loaded = Stationarity(**old)
+    assert loaded.vertex_shift_in_std is None
+    assert "eV (atomic energies spread over " in loaded.sentence()
+    assert loaded.is_minimum == found.is_minimum
 
 
 @pytest.mark.parametrize("structures", [3, 30])

@@ -124,10 +124,11 @@ class ObjectiveConfig:
     """The loss, in the half convention or as a loss of means.
 
     Attributes:
-        mu: strength of the L2 term 1/2 mu |w|^2, or auto for a search on the validation set.
+        mu: strength of the L2 term 1/2 mu |w|^2, or auto for a search.
         grid: values that auto tries, a default grid if null.
-        rule: which mu auto takes: the minimum of the validation error, or the largest mu within
-            one-standard-error of it.
+        rule: which mu auto takes: the minimum of the validation error, the largest mu within
+            one-standard-error of it; or, without a validation set, the minimum of the
+            leave-one-out error, or the maximum of the evidence.
         energy_weight: weight of the energy rows.
         per_atom: energies per atom rather than totals.
         force_weight: weight of each component of a force in Å^2, 0 to train on energies alone.
@@ -138,7 +139,7 @@ class ObjectiveConfig:
 
     mu: float | Literal["auto"] = "auto"
     grid: list[float] | None = None
-    rule: Literal["minimum", "one-standard-error"] = "minimum"
+    rule: Literal["minimum", "one-standard-error", "leave-one-out", "evidence"] = "minimum"
     energy_weight: float = 1.0
     per_atom: bool = True
     force_weight: float = 0.0
@@ -204,10 +205,11 @@ class FitConfig:
                 "objective.convention is mean, where mu is a coefficient that is known: give it as "
                 "a number, or let objective.mu: auto search in the half convention"
             )
-        if self.objective.mu == "auto" and self.data.validation == 0:
+        validated = self.objective.rule in {"minimum", "one-standard-error"}
+        if self.objective.mu == "auto" and validated and self.data.validation == 0:
             raise InputError(
                 "objective.mu is auto but data.validation is 0; give validation structures, a "
-                "fraction to set aside, or a fixed mu"
+                "fraction to set aside, objective.rule leave-one-out or evidence, or a fixed mu"
             )
         if self.training.early_stopping is not None and self.data.validation == 0:
             raise InputError(

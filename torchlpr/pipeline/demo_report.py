@@ -117,9 +117,8 @@ class HeadReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers."""
-        rows = zip(
-            self.search.mus, self.search.rmse_train, self.search.rmse_validation, strict=True
-        )
+        columns = self.search.mus, self.search.rmse_train, self.search.rmse_validation or ()
+        rows = zip(*columns, strict=True)
         stages = {"before": self.before, "after": self.after}
         return {
             "mu": self.search.best,

@@ -16,7 +16,6 @@ from torchlpr.export import Run
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training import FitResult
 from torchlpr.training.errors import force_errors
-from torchlpr.training.grid_search import GridSearch
 
 __all__ = ["fit_figures", "have_chemiscope", "have_plots"]
 
@@ -36,16 +35,14 @@ def fit_figures(
     run: Run,
     batches: dict[str, AtomBatch],
     result: FitResult,
-    search: GridSearch | None,
 ) -> None:
-    """Parity plots, learning curve and errors over mu, as far as a fit has them.
+    """Parity plots and learning curve, as far as a fit has them.
 
     Args:
-        folder: where to write parity.png, force_parity.png, learning.png and mu.png.
+        folder: where to write parity.png, force_parity.png and learning.png.
         run: the finished run.
         batches: train, validation and test, baseline subtracted.
         result: of the fit.
-        search: of mu.
     """
     if not have_plots():
         return
@@ -62,15 +59,6 @@ def fit_figures(
         for ax, (quantity, series) in zip(axes[0], curves.items(), strict=True):
             learning_curve(ax, series, quantity)
         save_figure(fig, folder / "learning.png")
-    if search is not None:
-        fig, axes = figure()
-        ax = axes[0, 0]
-        ax.loglog(search.mus, search.rmse_train, "o--", label="training")
-        ax.loglog(search.mus, search.rmse_validation, "s-", label="validation")
-        ax.axvline(search.best, color="0.6", linewidth=1, label="chosen")
-        ax.set(xlabel="mu / eV$^2$", ylabel="RMSE / (eV/atom)")
-        ax.legend(frameon=False)
-        save_figure(fig, folder / "mu.png")
 
 
 def _per_atom(run: Run, batch: AtomBatch) -> tuple[torch.Tensor, torch.Tensor]:

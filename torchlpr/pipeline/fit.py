@@ -30,7 +30,12 @@ from torchlpr.models.inducing import select_inducing
 from torchlpr.objective import Objective
 from torchlpr.pipeline.config import FitConfig, ModelConfig, TrainingConfig
 from torchlpr.pipeline.data import describe, read_parts
-from torchlpr.pipeline.figures import fit_figures
+from torchlpr.pipeline.figures import fit_figures, have_plots
+from torchlpr.pipeline.regulariser import (
+    search_table,
+    write_search_figure,
+    write_search_table,
+)
 from torchlpr.ranks import ALONE, Ranks
 from torchlpr.rigidity import Rigidity
 from torchlpr.structures.batch import AtomBatch
@@ -98,11 +103,17 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> 
     rigidity = Rigidity(model, batches["train"], objective, ranks=ranks)
     last = batches.get("test", batches["train"])
     lpr = rigidity.local(last)
+    table = None
+    if search is not None:
+        found = search, model, batches["train"], objective
+        table = ranks.by_first(lambda: search_table(*found))
     clock.lap("rigidity")
     metrics = {
         **_errors(model, batches),
         "mu": objective.mu,
         "mu_at_edge_of_grid": None if search is None else search.at_edge,
+        "mu_rule": None if search is None else search.rule,
+        "mu_unsettled": None if search is None else list(search.unsettled),
         "force_weight": objective.force_weight,
         "optimizer": result.optimizer,
         "structures": {name: batch.n_structures for name, batch in batches.items()},
@@ -115,11 +126,15 @@ def _fit_into(folder: Path, config: FitConfig, progress: bool, ranks: Ranks) -> 
     run = Run(descriptor, baseline, rigidity, result.stationarity, metrics)
     with ranks.agreed():
         if ranks.first:
-            fit_figures(folder, run, batches, result, search)
+            fit_figures(folder, run, batches, result)
+            if search is not None and table is not None:
+                write_search_table(folder / "mu.csv", table)
+                if have_plots():
+                    write_search_figure(folder / "mu.png", table, search.best)
     summary = metrics | {
         "stationarity": result.stationarity.as_dict(),
         "verdict": result.stationarity.sentence(),
-        "grid_search": None if search is None else _search_table(search),
+        "grid_search": table,
         "versions": run.versions,
     }
     with ranks.agreed():
@@ -187,7 +202,7 @@ def _minimise(
     search = search_mu(
         model,
         batches["train"],
-        batches["validation"],
+        batches.get("validation"),
         objective,
         config.objective.grid,
         rule=config.objective.rule,
@@ -282,11 +297,6 @@ def _quantiles(lpr: torch.Tensor) -> dict[str, float]:
     levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
     values = torch.quantile(lpr, torch.tensor(levels, dtype=lpr.dtype))
     return {f"{level:g}": float(value) for level, value in zip(levels, values, strict=True)}
-
-
-def _search_table(search: GridSearch) -> list[dict[str, float]]:
-    rows = zip(search.mus, search.rmse_train, search.rmse_validation, strict=True)
-    return [{"mu": mu, "rmse_train": a, "rmse_validation": b} for mu, a, b in rows]
 
 
 class _Clock:

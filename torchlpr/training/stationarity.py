@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from torchlpr.curvature import Factor, accumulate_batch, build, solve_vector, training_rows
+from torchlpr.curvature import (
+    Factor,
+    accumulate_batch,
+    build,
+    gradient_chunks,
+    solve_vector,
+    training_rows,
+)
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.problem import Problem
@@ -23,6 +30,7 @@ __all__ = ["Stationarity", "stationarity"]
 ALLOWED_SHIFT = 0.1
 ALLOWED_GRADIENT = 1e-3
 COLLAPSE = 1e-9
+MOST_ATOMS = 1000  # whose std is computed: tens of thousands would cost more than all the rest
 FLAT = -1e-6  # a network of linear layers has directions of exactly zero
 
 
@@ -44,6 +52,12 @@ class Stationarity:
             one; negative at a saddle.
         largest_curvature: the largest one; both are 1 where the residuals' second derivatives
             play no part.
+        vertex_shift_in_std: largest |delta_k| / std_k over the training atoms, of more than 1000
+            over those of the largest |delta_k|, dimensionless; None in checkpoints of before.
+        noise: sigma = (2 loss/rows)^1/2 of the predicted std_k = sigma (g_k^T H^-1 g_k)^1/2, eV:
+            the one of the largest evidence (:func:`torchlpr.training.evidence.noise`), from the
+            training set and not calibrated on another. No prediction's vertex is shifted by more
+            than newton_decrement^1/2 / sigma of its std (Cauchy and Schwarz).
     """
 
     gradient_norm: float
@@ -55,6 +69,8 @@ class Stationarity:
     loss: float
     smallest_curvature: float
     largest_curvature: float
+    vertex_shift_in_std: float | None = None
+    noise: float | None = None
 
     @property
     def is_minimum(self) -> bool:
@@ -82,9 +98,12 @@ class Stationarity:
                 "constant, and its rigidities mean nothing; lower mu."
             )
         low, high = self.smallest_curvature, self.largest_curvature
+        known = self.vertex_shift_in_std is not None
+        share = f"{self.vertex_shift_in_std:.1e} of the predicted std; " if known else ""
         numbers = (
             f"|grad L| is {self.relative_gradient:.1e} of mu|w|, the vertex shift at most "
-            f"{self.vertex_shift:.1e} eV (atomic energies spread over {self.local_std:.1e} eV), "
+            f"{self.vertex_shift:.1e} eV ({share}atomic energies spread over "
+            f"{self.local_std:.1e} eV), "
             f"the full Hessian {low:.2g} to {high:.2g} times the Gauss-Newton one"
         )
         if self.is_minimum:
@@ -95,7 +114,7 @@ class Stationarity:
             "optimizer adam+lm, or raise mu."
         )
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | None]:
         """Plain numbers, as checkpoints and summaries store them."""
         return asdict(self)
 
@@ -127,17 +146,37 @@ def stationarity(
     spectrum = relative_spectrum(hessian, solve, weights)
     with torch.no_grad():
         local = twin(problem.batch.features, problem.batch.types)
+    shifts = _directional(twin, problem.batch, step).abs()
+    loss = problem.loss(weights)
+    noise = math.sqrt(2 * loss / objective.n_rows(batch))
     return Stationarity(
         gradient_norm=float(gradient.norm()),
         relative_gradient=problem.relative(gradient, weights),
         newton_decrement=float(gradient @ step),
-        vertex_shift=float(_directional(twin, problem.batch, step).abs().max()),
+        vertex_shift=float(shifts.max()),
         local_std=float(local.std(correction=0)),
         effective_dof=factor.effective_dof(),
-        loss=problem.loss(weights),
+        loss=loss,
         smallest_curvature=spectrum.smallest,
         largest_curvature=spectrum.largest,
+        vertex_shift_in_std=_in_std(twin, problem.batch, factor, shifts, noise),
+        noise=noise,
     )
+
+
+def _in_std(
+    model: nn.Module, batch: AtomBatch, factor: Factor, shifts: Tensor, noise: float
+) -> float:
+    """Largest shift over sigma (g^T H^-1 g)^1/2, among the atoms of the largest shifts."""
+    atoms = shifts.topk(min(MOST_ATOMS, len(shifts))).indices
+    chosen = AtomBatch(
+        batch.features[atoms], batch.types[atoms], torch.arange(len(atoms)).to(atoms)
+    )
+    forms = [factor.quadratic_form(g).value for _, g in gradient_chunks(model, chosen)]
+    std = noise * torch.cat(forms).sqrt()
+    # neither shift nor std: the energy depends on no weight, or all labels are reproduced
+    ratio = torch.where(shifts[atoms] == 0, 0.0, shifts[atoms] / std)
+    return float(ratio.max())
 
 
 def _directional(model: nn.Module, batch: AtomBatch, direction: Tensor) -> Tensor:

@@ -62,5 +62,12 @@ class Fit:
         print(f"mu {run.metrics['mu']:.3e}, {run.metrics['rigidity_algorithm']}")
         if run.metrics.get("mu_at_edge_of_grid"):
             print("this mu is at an end of the grid that was tried; widen it by objective.grid")
+        unsettled = run.metrics.get("mu_unsettled")
+        if unsettled and run.metrics["mu_rule"] in {"leave-one-out", "evidence"}:
+            print(
+                f"at mu {', '.join(f'{mu:.3g}' for mu in unsettled)} training stopped before its "
+                "minimum, so that its leave-one-out error and evidence mean little; raise "
+                "training.steps"
+            )
         print(run.stationarity.sentence())
         print(f"{settings.out} is ready for: torchlpr rigidity {settings.out} STRUCTURES")
