@@ -46,6 +46,8 @@ class Kept:
         tolerance: float = 1e-10,
         ranks: Ranks | None = None,
     ) -> None:
+        if not 0 <= tolerance < 1:
+            raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
         self.tolerance, self.ranks = tolerance, ranks or ALONE
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)

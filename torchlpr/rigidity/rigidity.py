@@ -24,7 +24,6 @@ from torchlpr.curvature.shared_build import (
     choose_shared_shape,
     shared_limit,
 )
-from torchlpr.errors import InputError
 from torchlpr.objective import Objective
 from torchlpr.ranks import Ranks
 from torchlpr.rigidity.evaluator import Evaluator
@@ -91,8 +90,6 @@ class Rigidity(Evaluator):
         ranks: Ranks | None = None,
     ) -> None:
         check_shape(shape)
-        if not 0 <= tolerance < 1:
-            raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
         kept = objective, parameters, memory_limit, tolerance, ranks
         self._keep(copy.deepcopy(model).eval(), *kept)
         if memory_limit is None and matrix_free is not None:
@@ -122,8 +119,13 @@ class Rigidity(Evaluator):
         checkpoint: str | Path | None = None,
         memory_limit: int | None = None,
         ranks: Ranks | None = None,
+        parameters: str | Sequence[str] = "all",
+        tolerance: float = 1e-10,
     ) -> Rigidity:
         """Rigidity of a training set that comes in batches, one at a time in memory.
+
+        How many rows there will be is not known beforehand, so that a shape is not chosen by
+        size; and one that keeps no sum of rows needs the whole training set.
 
         Args:
             model: maps (features, types) to atomic energies; a copy is kept.
@@ -134,15 +136,22 @@ class Rigidity(Evaluator):
             memory_limit: bytes, by default three quarters of what is free.
             ranks: processes that share the work; here each brings batches of its own, possibly
                 none, that are a part of the training set.
+            parameters: the weights that count, the others being frozen; only their columns of
+                the rows are made and kept.
+            tolerance: relative error of an LPR that may be made to evaluate many atoms faster.
 
         Returns:
             The rigidity.
+
+        Raises:
+            InputError: if an argument is not allowed, there are no batches, the checkpoint is
+                of something else, or memory does not suffice.
         """
         new = cls.__new__(cls)
-        new._keep(copy.deepcopy(model).eval(), objective, memory_limit=memory_limit, ranks=ranks)
-        rows = accumulate_shared(
-            new.model, batches, objective, shape, new.ranks, checkpoint, memory_limit
-        )
+        kept = objective, parameters, memory_limit, tolerance, ranks
+        new._keep(copy.deepcopy(model).eval(), *kept)
+        resumed = new.ranks, checkpoint, memory_limit
+        rows = accumulate_shared(new.model, batches, objective, shape, *resumed, new.subset)
         new._set(rows.factor(objective.mu), "as asked")
         return new
 
