@@ -9,24 +9,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from torchlpr.curvature import (
-    Factor,
-    MatrixFreeSettings,
-    build_matrix_free,
-    training_products,
-    training_rows,
-)
+from torchlpr.curvature import Factor, MatrixFreeSettings, training_rows
 from torchlpr.curvature.gauss_newton import Shape, check_shape
 from torchlpr.curvature.memory import check_change
-from torchlpr.curvature.shared_build import (
-    accumulate_shared,
-    build_shared,
-    choose_shared_shape,
-    shared_limit,
-)
+from torchlpr.curvature.shared_build import accumulate_shared
 from torchlpr.objective import Objective
 from torchlpr.ranks import Ranks
+from torchlpr.rigidity.building import ASKED, factor_of
 from torchlpr.rigidity.evaluator import Evaluator
+from torchlpr.rigidity.recasting import recast_factor
 from torchlpr.structures.batch import AtomBatch
 
 __all__ = ["Rigidity"]
@@ -92,22 +83,8 @@ class Rigidity(Evaluator):
         check_shape(shape)
         kept = objective, parameters, memory_limit, tolerance, ranks
         self._keep(copy.deepcopy(model).eval(), *kept)
-        if memory_limit is None and matrix_free is not None:
-            memory_limit = matrix_free.memory_limit
-        limit = shared_limit(memory_limit, train_batch.features.device, self.ranks)
-        why = "as asked"
-        if shape == "auto":
-            sizes = objective.n_rows(train_batch), len(self.subset)
-            shape, why = choose_shared_shape(*sizes, self.ranks, limit)
-        factor: Factor
-        if shape == "matrix-free":
-            settings = matrix_free or MatrixFreeSettings(memory_limit=memory_limit)
-            products = training_products(self.model, train_batch, objective, self.subset)
-            factor = build_matrix_free(products, objective.mu, settings)
-        else:
-            data = train_batch, objective
-            factor = build_shared(self.model, *data, shape, self.ranks, limit, self.subset)
-        self._set(factor, why)
+        data = train_batch, objective, shape, self.ranks, memory_limit
+        self._set(*factor_of(self.model, self.subset, *data, matrix_free))
 
     @classmethod
     def from_batches(
@@ -152,7 +129,7 @@ class Rigidity(Evaluator):
         new._keep(copy.deepcopy(model).eval(), *kept)
         resumed = new.ranks, checkpoint, memory_limit
         rows = accumulate_shared(new.model, batches, objective, shape, *resumed, new.subset)
-        new._set(rows.factor(objective.mu), "as asked")
+        new._set(rows.factor(objective.mu), ASKED)
         return new
 
     def add(self, batch: AtomBatch) -> Rigidity:
@@ -182,6 +159,31 @@ class Rigidity(Evaluator):
             A new rigidity; this one stays as it is.
         """
         return self._changed(batch, self._updatable().downdate)
+
+    def recast(
+        self, shape: Shape = "auto", parameters: str | Sequence[str] | None = None
+    ) -> Rigidity:
+        """The rigidity of the same training set in another shape, or by some of its weights.
+
+        No training data are needed, because the factor has it all; only rows cannot be had from
+        parameter space, which does not keep them.
+
+        Args:
+            shape: the algorithm; "auto" leaves it as it is, or for fewer weights takes the
+                cheapest exact one that fits.
+            parameters: the weights that count, among those of this rigidity; None for these.
+
+        Returns:
+            A new rigidity; this one stays as it is.
+
+        Raises:
+            InputError: if there are no such weights, or not what the shape needs.
+        """
+        chosen = self.parameters if parameters is None else parameters
+        new = type(self).__new__(type(self))
+        new._keep(self.model, self.objective, chosen, self.memory_limit, self.tolerance, self.ranks)
+        new._set(*recast_factor(self, new.subset, shape))
+        return new
 
     def _changed(self, batch: AtomBatch, change: Callable[[Tensor], Factor]) -> Rigidity:
         device = batch.features.device
