@@ -12,17 +12,24 @@ from torchlpr.bars import bar
 from torchlpr.curvature import (
     FeatureSpan,
     MatrixFree,
+    RowSpace,
     check_parameters,
     gradient_chunks,
     structure_chunks,
     structure_gradients,
 )
+from torchlpr.curvature.deflated_rows import DeflatedRows
 from torchlpr.curvature.factor import check_finite
 from torchlpr.curvature.memory import fitting_chunk, gradient_copies
 from torchlpr.curvature.sweep import Sweep
 from torchlpr.rigidity.evaluation import Evaluation, Interval
 from torchlpr.rigidity.kept import Kept
-from torchlpr.rigidity.many_atoms import same_environments, span_pays, span_within
+from torchlpr.rigidity.many_atoms import (
+    rows_in_float32,
+    same_environments,
+    span_pays,
+    span_within,
+)
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 from torchlpr.rigidity.sharing import collect_shared, evaluate_shared
 from torchlpr.structures.batch import AtomBatch
@@ -126,18 +133,28 @@ class Evaluator(Kept):
         return self.atoms(batch).mu_fraction
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
-        return Evaluation.of(quadratic_forms(self.factor, gradients))
+        if self._in_float32 is None:
+            return Evaluation.of(quadratic_forms(self.factor, gradients))
+        own = check_finite("gradient", gradients).clone()  # they may be the features themselves
+        return Evaluation.of(checked_forms(self._in_float32.quadratic_form_(own)))
+
+    @cached_property
+    def _in_float32(self) -> DeflatedRows | None:
+        if not self.float32_error:
+            return None
+        assert isinstance(self.factor, RowSpace)  # others were refused
+        return rows_in_float32(self.factor, self.float32_error, self.memory_limit, self.ranks)
 
     @cached_property
     def _span(self) -> FeatureSpan | None:
         if len(self.subset) < self.subset.total:
             return None
-        kept = self.tolerance, self.memory_limit, self.ranks
+        kept = self.tolerance, self.memory_limit, self.ranks, self.float32_error
         return span_within(self.model, self.factor, *kept)
 
     def _interval(self, gradients: Tensor) -> Interval:
         if not isinstance(self.factor, MatrixFree):
-            value, fraction = self._evaluate(gradients)
+            value, fraction = Evaluation.of(quadratic_forms(self.factor, gradients))
             return Interval(value, value, fraction, fraction)
         return Interval.of(self.factor.bounds(check_finite("gradient", gradients)))
 

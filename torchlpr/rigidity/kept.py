@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from torchlpr.curvature import Factor, parameter_subset
+from torchlpr.curvature import Factor, RowSpace, parameter_subset
 from torchlpr.curvature.factor import UpdatableFactor
 from torchlpr.errors import InputError
 from torchlpr.models import load_model, model_state
@@ -34,6 +34,7 @@ class Kept:
         reason: which algorithm was chosen, and why.
         memory_limit: bytes to work in, None for three quarters of what is free.
         tolerance: relative error of an LPR that may be made for speed.
+        float32_error: and that products in float32 may make.
         ranks: processes that share the work.
     """
 
@@ -45,15 +46,27 @@ class Kept:
         memory_limit: int | None = None,
         tolerance: float = 1e-10,
         ranks: Ranks | None = None,
+        float32_error: float = 0.0,
     ) -> None:
         if not 0 <= tolerance < 1:
             raise InputError(f"tolerance is a relative error in [0, 1), not {tolerance}")
+        if not 0 <= float32_error < 1:
+            raise InputError(f"float32_error is a relative error in [0, 1), not {float32_error}")
+        self.float32_error = float32_error
         self.model, self.objective, self.memory_limit = model, objective, memory_limit
         self.tolerance, self.ranks = tolerance, ranks or ALONE
         self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
         self.subset = parameter_subset(model, self.parameters)
 
+    def _check_float32(self, shape: str, why: str) -> None:
+        if self.float32_error and shape not in ("auto", "row", RowSpace.shape_name):
+            raise InputError(
+                f"float32_error={self.float32_error:g} is for row space, but this rigidity is in "
+                f"shape {shape!r} ({why}); use shape='row', or leave float32_error at 0"
+            )
+
     def _set(self, factor: Factor, why: str) -> None:
+        self._check_float32(factor.shape_name, why)
         self.factor: Factor = factor
         self.reason = f"{factor.shape_name}, {why}"
 
@@ -99,6 +112,7 @@ class Kept:
             "factor": self.factor.state_dict(),
             "parameters": self.parameters,
             "tolerance": self.tolerance,
+            "float32_error": self.float32_error,
             "reason": self.reason,
         }
 
@@ -116,8 +130,14 @@ class Kept:
         new = cls.__new__(cls)
         objective = Objective(**state["objective"])
         model, parameters = load_model(state["model"]), state.get("parameters", "all")
-        tolerance = state.get("tolerance", 1e-10)
-        new._keep(model, objective, parameters, tolerance=tolerance, ranks=ranks)
+        new._keep(
+            model,
+            objective,
+            parameters,
+            tolerance=state.get("tolerance", 1e-10),
+            ranks=ranks,
+            float32_error=state.get("float32_error", 0.0),
+        )
         new.factor = load_shared(state["factor"], new.model, new.subset, new.ranks)
         new.reason = state["reason"]
         return new
