@@ -8,6 +8,7 @@ from tests.cases import FEATURES, MODELS, ONE, make_batch, mlp
 from tests.oracles import retraining
 from tests.training import dense
 from torchlpr import BehlerParrinelloMLP, InputError, LinearModel, Objective, Rigidity, fit
+from torchlpr.training import constrained
 from torchlpr.training.constrained import full_hessian_rigidity, minimise, retrain
 
 OBJECTIVE = Objective(0.02, energy_weight=1.7)
@@ -93,6 +94,32 @@ def test_the_full_hessian_is_that_of_finite_differences() -> None:
     assert found == pytest.approx(expected, rel=1e-7)
 
 
+def test_products_in_place_of_dense_hessians(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = network()
+    atoms = make_batch(2, seed=6)
+    dense_rigidity = full_hessian_rigidity(model, batch, OBJECTIVE, atoms)
+    held = [retrain(model, batch, OBJECTIVE, ATOM, s) for s in (0.02, -0.02)]
+    monkeypatch.setattr(constrained, "MAX_PARAMETERS", 0)
+    found = full_hessian_rigidity(model, batch, OBJECTIVE, atoms)
+    np.testing.assert_allclose(found, dense_rigidity, rtol=1e-9)
+    for before in held:
+        after = retrain(model, batch, OBJECTIVE, ATOM, before.shift)
+        assert after.multiplier == pytest.approx(before.multiplier, rel=1e-7)
+        assert after.rise == pytest.approx(before.rise, rel=1e-7)
+        np.testing.assert_allclose(dense.flat(after.model), dense.flat(before.model), atol=1e-7)
+
+
+def test_no_minimum_no_rigidity(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = mlp(ONE, bias=True, activation="tanh")(), make_batch(12, seed=4)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3)
+    for largest in (2000, 0):
+        monkeypatch.setattr(constrained, "MAX_PARAMETERS", largest)
+        with pytest.raises(InputError, match="at no minimum; train further"):
+            full_hessian_rigidity(model, batch, Objective(1e-4), ATOM)
+
+
 def test_a_minimum_to_rounding() -> None:
     model, batch = network()
     assert np.abs(dense.gradient(model, batch, OBJECTIVE)).max() < 1e-13
@@ -107,4 +134,4 @@ def test_bad_input() -> None:
             retrain(linear, batch, OBJECTIVE, ATOM, shift)
     wide = mlp(ONE, hidden=(500,))()
     with pytest.raises(InputError, match="full Hessian of 2500 parameters is too large"):
-        full_hessian_rigidity(wide, batch, OBJECTIVE, ATOM)
+        minimise(wide, batch, OBJECTIVE)

@@ -104,17 +104,31 @@ def layered_sums(
     for layer in layer_signals(model, features, batch.types, subset):
         structure = batch.structure[layer.atoms]
         order = torch.argsort(structure, stable=True)
-        sizes = torch.bincount(structure, minlength=len(rows)).tolist()
+        sizes = torch.bincount(structure, minlength=len(rows))
         in_order = bool((order[1:] > order[:-1]).all())  # spare a copy of all features
-        signal = (layer.signal if in_order else layer.signal[order]).split(sizes)
-        activation = (layer.activation if in_order else layer.activation[order]).split(sizes)
-        shape = layer.signal.shape[1], layer.activation.shape[1]
-        for row, delta, a in zip(rows, signal, activation, strict=True):
-            if layer.weight is not None:
-                torch.mm(delta.mT, a, out=row[layer.weight].view(shape))
-            if layer.bias is not None:
-                row[layer.bias] = delta.sum(0)
+        signal = layer.signal if in_order else layer.signal[order]
+        activation = layer.activation if in_order else layer.activation[order]
+        _outer_sums(signal, activation, sizes.tolist(), rows, layer)
     return rows
+
+
+def _outer_sums(
+    signal: Tensor, activation: Tensor, sizes: list[int], rows: Tensor, layer: LayerSignals
+) -> None:
+    """Products of signals and activations summed over each structure, into the rows."""
+    shape = signal.shape[1], activation.shape[1]
+    if len(set(sizes)) == 1:  # one product for all structures
+        signal, activation = (x.unflatten(0, (len(sizes), -1)) for x in (signal, activation))
+        if layer.weight is not None:
+            torch.bmm(signal.mT, activation, out=rows[:, layer.weight].unflatten(1, shape))
+        if layer.bias is not None:
+            rows[:, layer.bias] = signal.sum(1)
+        return
+    for row, delta, a in zip(rows, signal.split(sizes), activation.split(sizes), strict=True):
+        if layer.weight is not None:
+            torch.mm(delta.mT, a, out=row[layer.weight].view(shape))
+        if layer.bias is not None:
+            row[layer.bias] = delta.sum(0)
 
 
 def _count(model: BehlerParrinelloMLP, subset: Subset | None) -> int:

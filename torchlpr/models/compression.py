@@ -77,6 +77,30 @@ class Compression:
         moved = None if derivatives is None else derivatives.mapped(basis)
         return cls(small, replace(batch, features=features, derivatives=moved), basis)
 
+    def enter(self, model: nn.Module) -> None:
+        """Give the small network what the full one's weights are inside of the span.
+
+        Args:
+            model: the network that was compressed, or one like it.
+        """
+        self.model.load_state_dict(_transformed(model, self.basis))
+
+    def leading(self, share: float) -> Compression | None:
+        """A smaller one still, in the directions along which features vary most.
+
+        Args:
+            share: of the largest singular value of the features, above which a direction counts.
+
+        Returns:
+            The smaller network, no longer exact, or None where there is little to gain.
+        """
+        sizes = torch.linalg.vector_norm(self.batch.features, dim=0)
+        kept = sizes > share * sizes.max()
+        if not 0 < int(kept.sum()) <= WORTH * len(kept):
+            return None
+        pick = torch.eye(len(kept), dtype=sizes.dtype, device=sizes.device)[:, kept]
+        return replace(Compression.of(self.model, self.batch, pick), basis=self.basis @ pick)
+
     def expand(self, model: nn.Module) -> None:
         """Give the full network the weights of the small one.
 
@@ -106,10 +130,7 @@ def compress(model: nn.Module, batch: AtomBatch) -> Compression | None:
     return Compression.of(model, batch, basis)
 
 
-def _transformed(model: BehlerParrinelloMLP, basis: Tensor) -> dict[str, Tensor]:
-    """The weights with each first layer W replaced by W basis."""
+def _transformed(model: nn.Module, basis: Tensor) -> dict[str, Tensor]:
+    """The weights with each species' first layer W replaced by W basis."""
     weights = dict(model.state_dict())
-    for number in range(len(model.types)):
-        name = f"networks.{number}.0.weight"
-        weights[name] = weights[name] @ basis
-    return weights
+    return {k: w @ basis if k.endswith(".0.weight") else w for k, w in weights.items()}

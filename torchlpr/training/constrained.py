@@ -14,19 +14,23 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from torchlpr.curvature import atomic_gradients, build, training_rows
+from torchlpr.curvature import atomic_gradients, build, solve_vector, training_rows
 from torchlpr.curvature.gradients import check_parameters
 from torchlpr.errors import InputError
 from torchlpr.models import LinearInParameters
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training import large_newton
 from torchlpr.training.closed_form import fit_linear
-from torchlpr.training.full_newton import Problem, constrained_minimum, minimum
+from torchlpr.training.full_newton import MAX_PARAMETERS, Problem, constrained_minimum, minimum
+from torchlpr.training.large_newton import solve_full
+from torchlpr.training.problem import Problem as LargeProblem
 
 __all__ = ["Retrained", "full_hessian_rigidity", "minimise", "retrain"]
 
@@ -75,9 +79,9 @@ def retrain(
 ) -> Retrained:
     """Train again with one atomic energy shifted.
 
-    Exact for linear and kernel heads; for a network sequential quadratic programming with full
-    Hessians. A large shift may take a network into another valley of its loss, which may even
-    be lower.
+    Exact for linear and kernel heads; for a network Newton's method with full Hessians, by their
+    products where they are large. A large shift may take a network into another valley of its
+    loss, which may even be lower.
 
     Args:
         model: at its minimum, see :func:`minimise`.
@@ -105,8 +109,11 @@ def retrain(
         v = build(training_rows(twin, batch, objective), objective.mu).solve(g)
         rigidity = 1 / float((g * v).sum())
         end, multiplier = start + shift * rigidity * v.squeeze(0), -shift * rigidity
-    else:
+    elif len(start) <= MAX_PARAMETERS:
         end, multiplier = constrained_minimum(problem, start, problem.energy_of(atom), shift)
+    else:
+        held, large = problem.energy_of(atom), LargeProblem(twin, batch, objective)
+        end, multiplier = large_newton.constrained_minimum(large, start, held, shift)
     rise = float(problem.loss(end) - problem.loss(start))
     return Retrained(_with(twin, end), shift, rise, multiplier)
 
@@ -117,7 +124,8 @@ def full_hessian_rigidity(
     """LPR with the full Hessian of the loss in place of the Gauss-Newton one.
 
     It is the curvature of re-training for a network with residuals too, and needs the network to
-    be at a minimum and small.
+    be at a minimum. A small Hessian is made dense; with a large one each atom takes some tens
+    to hundreds of products.
 
     Args:
         model: at its minimum.
@@ -132,7 +140,15 @@ def full_hessian_rigidity(
         InputError: if the Hessian is not positive definite: the weights are at no minimum.
     """
     twin = copy.deepcopy(model).to(torch.float64)
-    problem = Problem(twin, batch.to(dtype=torch.float64), objective)
+    batch = batch.to(dtype=torch.float64)
+    g = atomic_gradients(twin, atoms.features.to(torch.float64), atoms.types)
+    if g.shape[1] > MAX_PARAMETERS:
+        large = LargeProblem(twin, batch, objective)
+        weights = large.weights
+        solve = partial(solve_vector, large.linearise(weights).factor(objective.mu))
+        _, products = large.derivatives(weights)
+        return 1 / torch.stack([v @ solve_full(products, solve, v) for v in g])
+    problem = Problem(twin, batch, objective)
     hessian = problem.hessian(parameters_to_vector(twin.parameters()).detach())
     factor, info = torch.linalg.cholesky_ex(hessian)
     if int(info):
@@ -140,7 +156,6 @@ def full_hessian_rigidity(
             f"the full Hessian has a pivot {int(info)} that is not positive, so the weights are at "
             "no minimum; train further"
         )
-    g = atomic_gradients(twin, atoms.features.to(torch.float64), atoms.types)
     half = torch.linalg.solve_triangular(factor, g.mT, upper=False)
     return 1 / half.square().sum(0)
 

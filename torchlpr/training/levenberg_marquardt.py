@@ -23,7 +23,7 @@ __all__ = ["levenberg_marquardt"]
 
 MAX_DAMPING = 1e12  # a step this short changes no digit of the weights
 # Newton takes over where so many steps together lower the loss by no more than this share
-WINDOW, SLOW = 10, 1e-3
+WINDOW, SLOW = 10, 3e-2
 
 
 def levenberg_marquardt(

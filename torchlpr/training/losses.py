@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from torchlpr.free_memory import memory_limit
 from torchlpr.models import BehlerParrinelloMLP
-from torchlpr.models.activations import curve
-from torchlpr.models.affine import affine
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.packed import PackedBatch, packed_bytes
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order
+from torchlpr.training.passes import NetworkPass
 
 __all__ = ["batch_loss", "batch_residuals", "packs"]
 
@@ -123,7 +122,7 @@ class _Passes:
         self.groups = atoms_of_each_type(batch.types, model.types)
         self.alone, self.structure = len(model.types) == 1, batch.structure
         self.networks = [
-            _Network(network, self._mine(batch.features, group))
+            NetworkPass(network, self._mine(batch.features, group))
             for network, group in zip(model.networks, self.groups, strict=True)
         ]
         self.local = in_atom_order([n.energies for n in self.networks], self.groups)
@@ -138,48 +137,6 @@ class _Passes:
 
     def _mine(self, values: Tensor, group: Tensor) -> Tensor:
         return values if self.alone else values[group]
-
-
-class _Network:
-    """One network gone through forwards for its energies and backwards for dE/dx."""
-
-    def __init__(self, network: nn.Module, x: Tensor) -> None:
-        assert isinstance(network, nn.Sequential)
-        linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-        bends = [layer for layer in network if not isinstance(layer, nn.Linear)]
-        self.weights, self.biased = [layer.weight for layer in linear], linear[0].bias is not None
-        self.inputs, self.curves = [x], list[tuple[Tensor, Tensor]]()
-        for layer, bend in zip(linear[:-1], bends, strict=True):
-            z = affine(self.inputs[-1], layer.weight, layer.bias)
-            value, *slopes = curve(bend, z)
-            self.inputs.append(value)
-            self.curves.append((slopes[0], slopes[1]))
-        last = linear[-1]
-        self.energies = affine(self.inputs[-1], last.weight, last.bias).squeeze(1)
-        # signals dE/dz of each layer, and what they were before the slope
-        self.signals, self.before = [x.new_ones(len(x), 1)], list[Tensor]()
-        for weight, (slope, _) in zip(self.weights[:0:-1], self.curves[::-1], strict=True):
-            self.before.insert(0, self.signals[0] @ weight)
-            self.signals.insert(0, self.before[0] * slope)
-        self.sensitivity = self.signals[0] @ self.weights[0]
-
-    def gradients(self, c: Tensor, v: Tensor) -> list[Tensor]:
-        """Of sum_k (c_k E_k + v_k . dE_k/dx_k) by each parameter, in new memory."""
-        tangents, pushed = [v], []  # of the inputs, and of what an activation function bends
-        for weight, (slope, _) in zip(self.weights[:-1], self.curves, strict=True):
-            pushed.append(tangents[-1] @ weight.mT)
-            tangents.append(slope * pushed[-1])
-        signal, out = c, list[Tensor]()
-        for number in range(len(self.weights) - 1, -1, -1):
-            mixed = torch.addmm(
-                signal.mT @ self.inputs[number], self.signals[number].mT, tangents[number]
-            )
-            out[:0] = [mixed, signal.sum(0)] if self.biased else [mixed]
-            if number:
-                slope, bend = self.curves[number - 1]
-                second = self.before[number - 1] * bend * pushed[number - 1]
-                signal = torch.addcmul(second, signal @ self.weights[number], slope)
-        return out
 
 
 def _residuals(

@@ -27,8 +27,9 @@ from torchlpr.training.steihaug import TrustRegionStep, steihaug
 
 __all__ = ["newton"]
 
-CORRECTIONS = 3
+CORRECTIONS = 3  # with fewer the steps are shorter
 ACCURACY = 0.1  # of the conjugate gradients, far from the minimum
+ROUGH = 1e-2  # accuracy for which second derivatives in single precision are good enough
 PRODUCTS = 200  # of one step, at most
 MEASURABLE = 1e-12  # smaller decreases, relative to the loss, drown in its rounding
 FLAT = -1e-6  # relative curvature: a network of linear layers has directions of exactly zero
@@ -43,6 +44,7 @@ def newton(
     settings: LMSettings,
     progress: bool = True,
     on_step: Callable[[SecondOrderState], None] | None = None,
+    prove: bool = True,
 ) -> None:
     """Descend until the gradient vanishes and no direction has negative curvature.
 
@@ -52,11 +54,14 @@ def newton(
         settings: when to stop.
         progress: whether to show a bar with loss, gradient, radius and products.
         on_step: called after every step, for checkpoints.
+        prove: whether to look for negative curvature where the gradient vanishes.
     """
     with tqdm(total=settings.newton_steps, desc="newton", disable=not progress) as bar:
         bar.update(state.steps_of(1))
+        here, where = None, state.weights
         while state.steps_of(1) < settings.newton_steps and not state.done:
-            here = problem.linearise(state.weights)
+            if here is None or state.weights is not where:  # else the last step was refused
+                here, where = problem.linearise(state.weights), state.weights
             state.record(here.loss, here.gradient)
             relative = problem.relative(here.gradient, state.weights)
             bar.set_postfix_str(
@@ -65,7 +70,11 @@ def newton(
                 refresh=False,
             )
             bar.update()
-            _step(problem, here, state, relative <= settings.tolerance)
+            flat = relative <= settings.tolerance
+            if flat and not prove:
+                state.done = True
+            else:
+                _step(problem, here, state, flat)
             if on_step is not None:
                 on_step(state)
     problem.set(state.weights)
@@ -75,12 +84,17 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
     """One step of the trust region, or the end."""
     factor = here.factor(problem.mu)
     solve = partial(solve_vector, factor)
-    _, hessian = problem.derivatives(state.weights)
     decrement = math.sqrt(max(float(here.gradient @ solve(here.gradient)), 0.0))
     scale = math.sqrt(2 * here.loss)
     state.radius = state.radius or max(decrement, FIRST_RADIUS * scale)
     if not flat:
         accuracy = min(ACCURACY, math.sqrt(decrement / scale))
+        rough = accuracy > ROUGH
+        hessian = (
+            problem.rough_hessian(here, state.weights)
+            if rough
+            else problem.derivatives(state.weights)[1]
+        )
         step = steihaug(here.gradient, hessian, solve, state.radius, accuracy, PRODUCTS)
         state.products += step.products
         if step.predicted > MEASURABLE * here.loss:
@@ -89,9 +103,11 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
         # the loss cannot tell any more, but the gradient can
         trial, _ = _corrected(problem, here, factor, state.weights, step.step)[-1]
         gradient = problem.linearise(trial).gradient
-        if float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2:
+        less = float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2
+        if less and float(gradient.norm()) < float(here.gradient.norm()):
             state.weights = trial
             return
+    hessian = problem.derivatives(state.weights)[1]
     spectrum = relative_spectrum(hessian, solve, state.weights)
     state.products += spectrum.products
     if spectrum.smallest >= FLAT:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from torchlpr.curvature import Factor, TriangleAccumulator, build, training_rows
+from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
+from torchlpr.training.network_loss import NetworkLoss, NetworkStructures
 
 __all__ = ["Linearisation", "Problem"]
 
@@ -68,6 +70,10 @@ class Problem:
         self.model, self.batch, self.objective = model, batch, objective
         self.mu = objective.mu
         self.parameters = list(model.parameters())
+        self._structures: NetworkStructures | None = None
+        if isinstance(model, BehlerParrinelloMLP) and not objective.force_weight:
+            self._structures = NetworkStructures(model, batch, objective)
+        self._last: tuple[Tensor, NetworkLoss] | None = None
 
     @property
     def weights(self) -> Tensor:
@@ -80,6 +86,9 @@ class Problem:
 
     def residuals(self, weights: Tensor) -> Tensor:
         """Weighted errors of energies and forces, shape (M,)."""
+        network = self._network(weights)
+        if network is not None:
+            return network.residuals
         self.set(weights)
         with torch.no_grad():
             return self._residuals()
@@ -110,6 +119,7 @@ class Problem:
             raise FloatingPointError(
                 f"the loss is {loss}; look at energies and features, or start from other weights"
             )
+        self.set(weights)
         rows = training_rows(self.model, self.batch, self.objective)
         gradient = residuals @ rows + self.mu * weights
         return Linearisation(loss, residuals, rows, gradient)
@@ -117,8 +127,8 @@ class Problem:
     def derivatives(self, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Gradient, and products with the full Hessian R^T R + sum_m r_m d2r_m/dw2 + mu I.
 
-        The graph of the gradient is built once; a product is then one backward pass through it,
-        the cheapest exact one there is. No rows are needed.
+        In closed form for energies of a network; else the graph of the gradient is built once,
+        and a product is one backward pass through it. No rows are needed.
 
         Args:
             weights: where, shape (P,).
@@ -126,6 +136,12 @@ class Problem:
         Returns:
             grad L, shape (P,), and the function from v to H v, shape (P,).
         """
+        network = self._network(weights)
+        if network is not None:
+            return (
+                network.gradient() + self.mu * weights,
+                lambda vector: network.product(vector) + self.mu * vector,
+            )
         self.set(weights)
         residuals = self._residuals()
         loss = self.objective.data_loss(residuals)
@@ -150,10 +166,38 @@ class Problem:
 
         return gradient.detach() + self.mu * weights, product
 
+    def rough_hessian(self, here: Linearisation, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Products with the full Hessian where a few digits of the residuals' curvature do.
+
+        For energies of a network R^T R + mu I is exact and S of single precision, in a third of the
+        time; else all is exact.
+
+        Args:
+            here: the linearisation at these weights.
+            weights: where, shape (P,).
+
+        Returns:
+            The function from v to H v, shape (P,).
+        """
+        network, rows = self._network(weights), here.rows
+        if network is None:
+            return self.derivatives(weights)[1]
+        return lambda v: (rows @ v) @ rows + network.bend(v) + self.mu * v
+
     def relative(self, gradient: Tensor, weights: Tensor) -> float:
         """|grad L| / (mu |w|), infinite for zero weights unless the gradient is zero too."""
         norm, size = float(gradient.norm()), self.mu * float(weights.norm())
         return norm / size if size > 0 else (math.inf if norm > 0 else 0.0)
+
+    def _network(self, weights: Tensor) -> NetworkLoss | None:
+        """The loss in closed form, where it has one; that of the last weights is kept."""
+        if self._structures is None:
+            return None
+        if self._last is None or not torch.equal(self._last[0], weights):
+            self.set(weights)
+            assert isinstance(self.model, BehlerParrinelloMLP)
+            self._last = weights.clone(), NetworkLoss(self.model, self._structures)
+        return self._last[1]
 
     def _residuals(self) -> Tensor:
         return self.objective.batch_residuals(self.model, self.batch)

@@ -25,6 +25,10 @@ from torchlpr.training.second_order_state import COLUMNS, LMSettings, SecondOrde
 
 __all__ = ["train_second_order"]
 
+# the minimum is found in the features' directions that vary by more than this share of the largest,
+# a third of all, and then once more in all of them, from a gradient of this share of mu|w|
+LEADING, GOOD_START = 1e-4, 1e-3
+
 
 def train_second_order(
     model: nn.Module,
@@ -63,21 +67,35 @@ def train_second_order(
         stored["weights"] = stored["weights"].to(data.features.device)
     # the basis is not unique: stored weights are worth nothing without theirs
     small = compress(twin, data) if stored is None else _again(twin, data, stored.pop("basis"))
-    problem = Problem(*((small.model, small.batch) if small else (twin, data)), objective)
-    state = SecondOrderState(**(stored or {"weights": problem.weights}))
-    _check_memory(problem)
+    stages = _stages(small, objective)
+    state = SecondOrderState(**stored) if stored else None
 
     def keep(state: SecondOrderState, now: bool = False) -> None:
         if save is not None:
             save.save(asdict(state) | {"basis": small and small.basis}, now)
 
-    levenberg_marquardt(problem, state, settings, progress, keep)
-    newton(problem, state, settings, progress, keep)
+    for stage, part in enumerate(stages):
+        if state is not None and stage < state.stage:
+            continue
+        if part is not None:
+            part.enter(twin)
+        problem = Problem(*((part.model, part.batch) if part else (twin, data)), objective)
+        _check_memory(problem)
+        if state is None:
+            state = SecondOrderState(problem.weights)
+        elif stage > state.stage:
+            state.weights, state.stage, state.done = problem.weights, stage, state.used_up(settings)
+        last = stage == len(stages) - 1
+        near = settings.tolerance if last else max(settings.tolerance, GOOD_START)
+        goal = replace(settings, tolerance=near)
+        levenberg_marquardt(problem, state, goal, progress, keep)
+        newton(problem, state, goal, progress, keep, prove=last)
+        if part is not None:
+            part.expand(twin)
+    assert state is not None
     if save is not None:
         keep(state, now=True)
         _write_log(save.path.with_name("steps.csv"), state.history)
-    if small is not None:
-        small.expand(twin)
     model.load_state_dict(twin.state_dict())
     return state.history
 
@@ -100,6 +118,14 @@ def _again(model: nn.Module, batch: AtomBatch, basis: Tensor | None) -> Compress
     if basis is None or not isinstance(model, BehlerParrinelloMLP):
         return None
     return Compression.of(model, batch, basis.to(batch.features.device))
+
+
+def _stages(small: Compression | None, objective: Objective) -> list[Compression | None]:
+    """First the directions along which features vary most, where only energies weigh; then all."""
+    if small is None or objective.force_weight:
+        return [small]
+    coarse = small.leading(LEADING)
+    return [small] if coarse is None else [coarse, small]
 
 
 def _write_log(path: Path, rows: list[tuple[float, ...]]) -> None:

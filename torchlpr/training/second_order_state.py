@@ -50,7 +50,8 @@ class SecondOrderState:
         products: Hessian-vector products so far.
         history: one row a step, see COLUMNS; phase 0 is Levenberg-Marquardt, 1 is Newton.
         handed_over: whether Levenberg-Marquardt has ended.
-        done: whether there is nothing left to do.
+        done: whether there is nothing left to do at this stage.
+        stage: 0 while training goes on in the leading features, 1 in all that there are.
     """
 
     weights: Tensor
@@ -61,6 +62,7 @@ class SecondOrderState:
     history: list[tuple[float, ...]] = field(default_factory=list)
     handed_over: bool = False
     done: bool = False
+    stage: int = 0
 
     def record(self, loss: float, gradient: Tensor) -> None:
         """Add a row of the history: the state before the next step."""
@@ -74,6 +76,12 @@ class SecondOrderState:
             self.radius,
             self.products,
         ))
+
+    def used_up(self, settings: LMSettings) -> bool:
+        """Whether all steps that the settings allow have been taken."""
+        if settings.newton_steps:
+            return self.steps_of(1) >= settings.newton_steps
+        return len(self.history) >= settings.steps
 
     def steps_of(self, phase: int) -> int:
         """Number of steps of a phase that were begun."""

@@ -1,0 +1,135 @@
+r"""The energy loss of a network at some weights: residuals, gradient, second derivatives.
+
+.. math:: H v = R^\top R v + S v + \mu v, \qquad S = \sum_m r_m \frac{\partial^2 r_m}{\partial w^2}
+
+in closed form, without a graph. S also in single precision, for steps whose worth the loss decides.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from torchlpr.models import BehlerParrinelloMLP
+from torchlpr.objective import Objective
+from torchlpr.structures.batch import AtomBatch
+from torchlpr.structures.species import atoms_of_each_type, in_atom_order
+from torchlpr.training.passes import NetworkPass
+
+__all__ = ["NetworkLoss", "NetworkStructures"]
+
+
+class NetworkStructures:
+    """Training structures as networks of species go through them, made once.
+
+    Args:
+        model: the network; its species count.
+        batch: structures with energies, float64.
+        objective: the loss; forces play no part.
+    """
+
+    def __init__(self, model: BehlerParrinelloMLP, batch: AtomBatch, objective: Objective) -> None:
+        self.batch, self.objective = batch, objective
+        self.labels, self.counts = batch.labels(), batch.counts
+        self.scale = objective.row_scale(self.counts).to(batch.features)
+        self.groups = atoms_of_each_type(batch.types, model.types)
+        alone = len(self.groups) == 1  # no gather: features stay in place
+        self.features = [batch.features if alone else batch.features[g] for g in self.groups]
+        self.structure = [batch.structure if alone else batch.structure[g] for g in self.groups]
+
+    @cached_property
+    def single(self) -> list[Tensor]:
+        """Features of each species in single precision."""
+        return [x.to(torch.float32) for x in self.features]
+
+
+class NetworkLoss:
+    """The loss at the weights that the network has now; later changes of them play no part.
+
+    Args:
+        model: the network, float64.
+        structures: those it is trained on.
+
+    Attributes:
+        residuals: weighted errors of the energies, shape (structures,), eV.
+    """
+
+    def __init__(self, model: BehlerParrinelloMLP, structures: NetworkStructures) -> None:
+        s = self._structures = structures
+        with torch.no_grad():
+            self._passes = [
+                NetworkPass(network, x)
+                for network, x in zip(model.networks, s.features, strict=True)
+            ]
+            local = in_atom_order([p.energies for p in self._passes], s.groups)
+            self.residuals = s.objective.residuals(local, s.batch.structure, s.counts, s.labels)
+        self._sizes = [sum(p.numel() for p in n.parameters()) for n in model.networks]
+        self._shapes = [[p.shape for p in n.parameters()] for n in model.networks]
+
+    def gradient(self) -> Tensor:
+        """Of the data loss, R^T r, shape (P,)."""
+        parts = [p.gradients(c) for p, c in zip(self._passes, self._factors, strict=True)]
+        return _flat(parts)
+
+    def product(self, vector: Tensor) -> Tensor:
+        """(R^T R + S) v.
+
+        Args:
+            vector: v, shape (P,).
+
+        Returns:
+            Shape (P,).
+        """
+        s, directions = self._structures, self._split(vector)
+        pushed = [p.push(d) for p, d in zip(self._passes, directions, strict=True)]
+        local = in_atom_order([energies.squeeze(1) for _, energies in pushed], s.groups)
+        change = torch.zeros_like(s.labels).index_add_(0, s.batch.structure, local) * s.scale**2
+        return _flat([
+            one.second(c, d, inner, change[number].unsqueeze(1))
+            for one, c, d, (inner, _), number in zip(
+                self._passes, self._factors, directions, pushed, s.structure, strict=True
+            )
+        ])
+
+    def bend(self, vector: Tensor) -> Tensor:
+        """S v in single precision: relative errors of some 1e-6 of its norm.
+
+        Args:
+            vector: v, shape (P,).
+
+        Returns:
+            Shape (P,), float64.
+        """
+        largest = float(vector.abs().max())  # keeps what is small above the smallest float32
+        found, size = [], largest if largest > 0 else 1.0
+        directions = self._split((vector / size).to(torch.float32))
+        for one, c, d in zip(self._single, self._factors, directions, strict=True):
+            factors = c.to(torch.float32)
+            found.append(one.second(factors, d, one.push(d)[0], torch.zeros_like(factors)))
+        return _flat(found).to(torch.float64) * size
+
+    @cached_property
+    def _factors(self) -> list[Tensor]:
+        """dL/dE of the atoms of each species, shape (atoms of the species, 1)."""
+        one = self.residuals * self._structures.scale
+        return [one[number].unsqueeze(1) for number in self._structures.structure]
+
+    @cached_property
+    def _single(self) -> list[NetworkPass]:
+        return [p.to(x) for p, x in zip(self._passes, self._structures.single, strict=True)]
+
+    def _split(self, vector: Tensor) -> list[list[Tensor]]:
+        """A vector as the parameters of each network."""
+        return [
+            [
+                part.view(shape)
+                for part, shape in zip(own.split([s.numel() for s in shapes]), shapes, strict=True)
+            ]
+            for own, shapes in zip(vector.split(self._sizes), self._shapes, strict=True)
+        ]
+
+
+def _flat(parts: list[list[Tensor]]) -> Tensor:
+    return torch.cat([piece.reshape(-1) for part in parts for piece in part])
