@@ -69,7 +69,7 @@ def test_against_least_squares(types: tuple[int, ...], ratio: float, bias: bool)
     torch.testing.assert_close(1 / value, dense(model, train, test, mu), rtol=1e-9, atol=0)
     gradients = atomic_gradients(model, test.features, test.types)
     plain = RowSpace(rows, torch.tensor(mu, dtype=torch.float64)).quadratic_form(gradients)
-    torch.testing.assert_close(regulariser, plain.regulariser, rtol=1e-7, atol=0)
+    torch.testing.assert_close(regulariser, plain.regulariser, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-2, 0.3])

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["atomic_gradients", "loss_hessian", "structure_rows", "with_weights"]
+__all__ = ["atomic_gradients", "gradient", "loss_hessian", "structure_rows", "with_weights"]
 
 
 def atomic_gradients(model: nn.Module, features: Tensor, types: Tensor) -> Tensor:
     """d(energy of atom k)/d(parameters), one backward pass an atom."""
-    return torch.stack([_gradient(model, energy) for energy in model(features, types)])
+    return torch.stack([gradient(model, energy) for energy in model(features, types)])
 
 
 def structure_rows(
@@ -19,7 +19,7 @@ def structure_rows(
     """d(scale_A E_A)/d(parameters), one backward pass a structure."""
     local = model(features, types)
     totals = [scale[a] * local[structure == a].sum() for a in range(len(scale))]
-    return torch.stack([_gradient(model, total) for total in totals])
+    return torch.stack([gradient(model, total) for total in totals])
 
 
 def with_weights(model: nn.Module, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -36,7 +36,8 @@ def loss_hessian(loss: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
     return torch.autograd.functional.hessian(loss, weights)
 
 
-def _gradient(model: nn.Module, value: Tensor) -> Tensor:
+def gradient(model: nn.Module, value: Tensor) -> Tensor:
+    """d(value)/d(parameters) as one flat vector; the graph is kept."""
     parts = torch.autograd.grad(
         value, list(model.parameters()), retain_graph=True, materialize_grads=True
     )

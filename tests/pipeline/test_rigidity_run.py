@@ -3,14 +3,24 @@
 import gzip
 import importlib
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
+import yaml
 
+from tests.cli.sentence import refused
 from tests.pipeline.small import silicon, torchlpr, tree, write_config, write_frames
+from torchlpr.calibration import Calibration
+from torchlpr.calibration.alpha import Alpha
 from torchlpr.export import load
+from torchlpr.pipeline.config import DataConfig
+from torchlpr.pipeline.data import read_parts
+from torchlpr.rigidity import Rigidity
 
 HEADS = ["mlp", "linear", "kernel"]
 
@@ -92,6 +102,108 @@ def test_json(runs: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert one["pr"] == pytest.approx(float(totals[k]), rel=1e-9)
         quantiles = np.quantile(atoms.arrays["lpr"], [0, 0.25, 0.5, 0.75, 1])
         assert list(one["lpr"].values()) == pytest.approx(quantiles, rel=1e-12)
+
+
+def fresh(run: Path, parameters: str | list[str]) -> Rigidity:
+    """The rigidity by some weights, from the training file that the run was made of."""
+    opened = load(run)
+    config = DataConfig(**yaml.safe_load((run / "config.yaml").read_text())["data"])
+    train = opened.descriptor(read_parts(config).train)
+    return Rigidity(opened.rigidity.model, train, opened.rigidity.objective, "row", parameters)
+
+
+@pytest.mark.parametrize("shape", ["auto", "row", "parameter", "matrix-free"])
+@pytest.mark.parametrize("parameters", [None, ["last-layer"], ["networks.0.0.*", "*.2.weight"]])
+def test_shape_and_parameters(
+    parameters: list[str] | None,
+    shape: str,
+    runs: Path,
+    new: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["rigidity", runs / "mlp", new, "--out", tmp_path / "o.xyz", "--shape", shape]
+    words += [] if parameters is None else ["--parameters", *parameters]
+    capsys.readouterr()
+    assert torchlpr(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert torchlpr(*words) == 0
+    line = next(text for text in capsys.readouterr().out.splitlines() if text[:7] == "LPR by ")
+    after = ase.io.read(tmp_path / "o.xyz", ":")
+    batch = load(runs / "mlp").descriptor(after)
+    expected = fresh(runs / "mlp", parameters or "all")
+    lpr = np.concatenate([atoms.arrays["lpr"] for atoms in after])
+    np.testing.assert_allclose(
+        lpr, expected.local(batch), rtol=2e-6 if shape == "matrix-free" else 1e-9
+    )
+    names = {"row": "row space", "parameter": "parameter space", "matrix-free": "matrix-free"}
+    n, total = len(expected.subset), expected.subset.total
+    assert found["parameters"] == (parameters or ["all"])
+    assert found["n_parameters"] == n
+    assert found["algorithm"].startswith(f"{found['shape']}, ")
+    if (shape, parameters) == ("row", None):  # which it was already
+        assert found["algorithm"] == load(runs / "mlp").rigidity.reason
+    elif shape != "auto":
+        assert (found["shape"], found["algorithm"]) == (names[shape], f"{names[shape]}, as asked")
+    else:  # it says why
+        assert re.search(rf", \d+ rows, {n} parameters: the .* \(at least", found["algorithm"])
+    weights = f"all {total} weights"
+    if parameters:
+        weights = f"{n} of {total} weights ({' '.join(parameters)}), the others frozen"
+    assert line == f"LPR by {weights}; {found['algorithm']}"
+    for atoms in after:
+        assert atoms.info["lpr_parameters"] == " ".join(parameters or ["all"])
+        assert atoms.info["lpr_shape"] == found["shape"]
+
+
+def test_a_calibration_is_of_the_weights_that_it_was_made_with(
+    runs: Path, new: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "mlp", folder)
+    run = load(folder)
+    replace(run, calibration=Calibration(Alpha(0.5, 0.1, 10), "likelihood")).save(
+        folder / "checkpoint.pt"
+    )
+    out = tmp_path / "o.xyz"
+    for words, there in (([], True), (["--shape", "parameter"], True),
+                         (["--parameters", "last-layer"], False)):  # fmt: skip
+        assert torchlpr("rigidity", folder, new, "--out", out, *words) == 0
+        assert ("energy_uncertainty" in ase.io.read(out, 0).arrays) == there
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--shape", "columns"], ["shape", "matrix-free"]),
+        (["--parameters", "netwrok.*"], ["no parameter is called 'netwrok.*'", "last-layer"]),
+        (["--parameters", "species:C"], ["the model has no weights for species 6, only for [14]"]),
+    ],
+)
+def test_shapes_and_parameters_that_there_are_not(
+    words: list[str],
+    expected: list[str],
+    runs: Path,
+    new: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = tree(tmp_path)
+    out = tmp_path / "o.xyz"
+    refused(capsys, ["rigidity", runs / "mlp", new, "--out", out, *words], expected)
+    assert tree(tmp_path) == before
+
+
+def test_rows_cannot_be_had_from_parameter_space(
+    runs: Path, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs / "mlp", folder)
+    run = load(folder)
+    replace(run, rigidity=run.rigidity.recast("parameter")).save(folder / "checkpoint.pt")
+    line = ["rigidity", folder, new, "--out", tmp_path / "o.xyz", "--shape", "row"]
+    refused(capsys, line, ["shape='row' needs the rows", "use shape='parameter'"])
+    assert not (tmp_path / "o.xyz").exists()
 
 
 def test_structures_without_energies(

@@ -218,6 +218,13 @@ def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
         swept = whole.sweep(test, [0.01, 1.0, 7.0])
         out[f"sweep, {shape}"] = {"lpr": swept.rigidity, "mu-fraction": swept.mu_fraction}
         out[f"intervals, {shape}"] = whole.intervals(test)._asdict()
+    some = "networks.?.2.*"
+    streamed = Rigidity.from_batches(build(), mine, objective, ranks=ranks, parameters=some)
+    out["some weights of batches"] = said(streamed, test)
+    for shape in ("row", "matrix-free"):
+        whole = Rigidity(build(), make_force_batch(5, types), forces, shape, ranks=ranks)
+        for after in ("auto", "row", "parameter", "matrix-free"):
+            out[f"recast, {shape} to {after}"] = said(whole.recast(after, some), test)
     wide = [flattened(make_batch(count, types, seed=4)) for count in (9, 30)]
     network = BehlerParrinelloMLP(12, types, (3,), seed=0)
     spanned = Rigidity(network, wide[0], objective, "row", ranks=ranks)

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from torchlpr.curvature.factor import check_finite, regulariser_vector
 from torchlpr.curvature.parameter_space import ParameterSpace
-from torchlpr.curvature.row_space import RowSpace, find_rows, gram_matrix
+from torchlpr.curvature.row_matrix import find_rows, gram_matrix
+from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.triangles import fold_rows
 from torchlpr.errors import InputError
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from torchlpr.curvature.factor import QuadraticForm, qr_triangle
-from torchlpr.curvature.row_space import (
-    CHOLESKY_LIMIT,
+from torchlpr.curvature.residual_form import (
     MAX_REFINEMENTS,
     REFINE_LIMIT,
-    RELATIVE_ERROR,
-    RowSpace,
+    VALUE_ERROR,
+    corrected,
 )
+from torchlpr.curvature.row_space import CHOLESKY_LIMIT, RowSpace
 from torchlpr.curvature.triangles import stacked_triangle
 from torchlpr.ranks import Ranks, even_shares
 
@@ -103,10 +103,12 @@ class ColumnSpace:
             Values and regulariser shares, shape (K,) each.
         """
         own, block = self._exchanged(gradients)
-        alpha, residual = self._project(block)
-        regulariser = self.ranks.sum(self._norm(residual))
-        value = regulariser + alpha.square().sum(1)
-        return QuadraticForm(value[own], regulariser[own])
+        alpha, residual, error = self._project(block)
+        share = self.ranks.sum(self._norm(residual))
+        value = share + alpha.square().sum(1)
+        if error is not None:
+            value, share = corrected(value, share, alpha, error, self._solve_gram(error))
+        return QuadraticForm(value[own], share[own])
 
     def solve(self, vectors: Tensor) -> Tensor:
         """H^-1 v.
@@ -119,7 +121,10 @@ class ColumnSpace:
         """
         counts = self.ranks.counts(len(vectors))
         _, block = self._exchanged(vectors)
-        solved = self._project(block)[1] / self._mu
+        _, residual, error = self._project(block)
+        if error is not None:
+            residual = torch.addmm(residual, self._solve_gram(error), self._rows, alpha=-1)
+        solved = residual / self._mu
         back = self.ranks.exchange([part.mT.contiguous() for part in solved.split(counts)])
         return torch.cat(back).mT
 
@@ -162,20 +167,21 @@ class ColumnSpace:
         """This rank's part of v^T diag(1/mu) v, shape (k, columns) to (k,)."""
         return (block.square() / self._mu).sum(1)
 
-    def _project(self, block: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair alpha (k, M) and this rank's part of the residual r = g - R^T alpha."""
+    def _project(self, block: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Alpha (k, M), this rank's part of r = g - R^T alpha, and R diag(1/mu) r - alpha."""
         alpha = self._solve_gram(self._weighted(block))
         residual = torch.addmm(block, alpha, self._rows, alpha=-1)
         if self.condition <= REFINE_LIMIT:
-            return alpha, residual
-        for _ in range(MAX_REFINEMENTS):
+            return alpha, residual, None
+        for refined in range(MAX_REFINEMENTS + 1):
             error = self._weighted(residual) - alpha
             value = self.ranks.sum(self._norm(residual)) + alpha.square().sum(1)
-            if bool((error.square().sum(1) <= RELATIVE_ERROR * value).all()):
-                return alpha, residual
+            small = (error.square().sum(1) <= VALUE_ERROR * value).all()
+            if bool(small) or refined == MAX_REFINEMENTS:
+                break
             alpha = alpha + self._solve_gram(error)
             residual = torch.addmm(block, alpha, self._rows, alpha=-1)
-        return alpha, residual
+        return alpha, residual, error
 
 
 def _products(rows: Tensor, mu: Tensor) -> Iterator[Tensor]:

@@ -98,7 +98,7 @@ class FeatureSpan:
 
 
 def feature_span_of_rows(
-    model: nn.Module, factor: RowSpace, tolerance: float
+    model: nn.Module, factor: RowSpace, tolerance: float, float32_error: float = 0.0
 ) -> FeatureSpan | None:
     """Find the span of the training features in the rows of a factor.
 
@@ -106,6 +106,8 @@ def feature_span_of_rows(
         model: the network.
         factor: of the rows of all its weights.
         tolerance: largest relative error of g^T H^-1 g that may be made.
+        float32_error: and that products in float32 may make, see
+            :class:`torchlpr.curvature.deflated_rows.DeflatedRows`.
 
     Returns:
         The span, of all features where theirs is hardly smaller or the tolerance is below what
@@ -115,10 +117,10 @@ def feature_span_of_rows(
         return None
     reduced = _reduce_rows(model, factor, tolerance) if tolerance > 0 else None
     if reduced is None:
-        return FeatureSpan(DeflatedRows(factor), 0.0, model, (), [])
+        return FeatureSpan(DeflatedRows(factor, float32_error), 0.0, model, (), [])
     columns, layers, error = reduced
     small = RowSpace(columns, factor.mu, factor.triangle)
-    return FeatureSpan(DeflatedRows(small), error, model, layers, [])
+    return FeatureSpan(DeflatedRows(small, float32_error), error, model, layers, [])
 
 
 def _reduce_rows(

@@ -6,8 +6,7 @@ With K = I + R diag(1/mu) R^T,
     g^T H^-1 g = r^T diag(1/mu) r + |alpha|^2
 
 This residual form is the minimum over alpha of a sum of squares: nothing cancels, and an error
-in alpha enters squared. For any alpha the error is at most |R diag(1/mu) r - alpha|^2, which is
-computed and driven down by refinement where K is ill-conditioned. The difference form
+in alpha enters squared (see :mod:`torchlpr.curvature.residual_form`). The difference form
 
     g^T H^-1 g = g^T diag(1/mu) g - (R diag(1/mu) g)^T alpha
 
@@ -22,25 +21,23 @@ import torch
 from torch import Tensor
 
 from torchlpr.curvature.factor import QuadraticForm
+from torchlpr.curvature.residual_form import (
+    MAX_REFINEMENTS,
+    REFINE_LIMIT,
+    VALUE_ERROR,
+    corrected,
+)
+from torchlpr.curvature.row_matrix import find_rows, gram_matrix
 from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.triangles import drop_columns, stacked_triangle
-from torchlpr.errors import InputError
 
-__all__ = ["RowSpace", "find_rows", "gram_matrix"]
+__all__ = ["RowSpace"]
 
 # Cholesky of K squares the condition number of R; beyond this K is factorised by QR of [R^T; I]
 CHOLESKY_LIMIT = 1e10
-# beyond this eps * cond(K) may show in alpha, and the computed error bound is asked for
-REFINE_LIMIT = 1e7
-VALUE_ERROR = 1e-11  # of g^T H^-1 g itself, which an error of alpha enters squared
-RELATIVE_ERROR = 1e-16
-MAX_REFINEMENTS = 5
 # share of the result that rounding may make up in the difference form
 DIFFERENCE_ERROR = 1e-10
-GRAM_BLOCK = 128
 BLOCK = 2**21  # numbers that may be copied for a sum, 16 MiB
-# rows computed twice differ by rounding; different structures differ by far more
-SAME_ROW = 1e-9
 
 
 class RowSpace:
@@ -104,25 +101,24 @@ class RowSpace:
             return (vectors.square() / self.mu).sum(1)
         return torch.linalg.vector_norm(vectors, dim=1).square() / self.mu
 
-    def _project(self, gradients: Tensor, alpha: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The pair alpha (k, M) and the residual r = g - R^T alpha (k, P)."""
+    def _project(
+        self, gradients: Tensor, alpha: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Alpha, the residual r = g - R^T alpha, and the error R diag(1/mu) r - alpha if known."""
         if alpha is None:
             alpha = self._solve_gram(self._weighted(gradients))
         residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
         if self.condition <= REFINE_LIMIT or not len(gradients):
-            return alpha, residual
-        last = float("inf")
-        for _ in range(MAX_REFINEMENTS):
+            return alpha, residual, None
+        for refined in range(MAX_REFINEMENTS + 1):
             error = self._weighted(residual) - alpha
             value = self._norm(residual) + alpha.square().sum(1)
             worst = float((error.square().sum(1) / value).max())
-            # below the first the value is right; the mu-fraction gains until rounding is reached
-            if worst <= VALUE_ERROR and (worst <= RELATIVE_ERROR or worst > last / 4):
-                return alpha, residual
-            last = worst
+            if worst <= VALUE_ERROR or refined == MAX_REFINEMENTS:
+                break
             alpha = alpha + self._solve_gram(error)
             residual = torch.addmm(gradients, alpha, self._rows, alpha=-1)
-        return alpha, residual
+        return alpha, residual, error
 
     def quadratic_form(self, gradients: Tensor) -> QuadraticForm:
         """g^T H^-1 g, by the difference form where that is exact and else by the residual form.
@@ -163,9 +159,14 @@ class RowSpace:
     def _residual_form(
         self, gradients: Tensor, alpha: Tensor | None = None
     ) -> tuple[QuadraticForm, Tensor]:
-        alpha, residual = self._project(gradients, alpha)
-        regulariser = self._norm(residual)
-        return QuadraticForm(regulariser + alpha.square().sum(1), regulariser), alpha
+        alpha, residual, error = self._project(gradients, alpha)
+        share = self._norm(residual)
+        value = share + alpha.square().sum(1)
+        if error is not None:
+            step = self._solve_gram(error)
+            value, share = corrected(value, share, alpha, error, step)
+            alpha = alpha + step
+        return QuadraticForm(value, share), alpha
 
     def solve(self, vectors: Tensor) -> Tensor:
         """H^-1 v.
@@ -176,7 +177,10 @@ class RowSpace:
         Returns:
             Shape (K, P).
         """
-        return self._project(vectors)[1] / self.mu
+        _, residual, error = self._project(vectors)
+        if error is not None:
+            residual = torch.addmm(residual, self._solve_gram(error), self._rows, alpha=-1)
+        return residual / self.mu
 
     def effective_dof(self) -> float:
         """tr(H^-1 R^T R) = M - tr(K^-1), as a sum over eigenvalues that cannot cancel."""
@@ -198,7 +202,7 @@ class RowSpace:
         """
         if len(rows) >= self.n_rows:
             return RowSpace(torch.cat([self._rows, rows]), self.mu)
-        alpha, residual = self._project(rows)
+        alpha, residual, _ = self._project(rows)
         identity = torch.eye(len(rows), dtype=torch.float64, device=rows.device)
         last = torch.cat([alpha.mT, identity])
         root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
@@ -233,54 +237,3 @@ class RowSpace:
     def state_dict(self) -> dict[str, Tensor]:
         """Rows, mu and the triangle."""
         return {"rows": self._rows, "mu": self.mu, "triangle": self._triangle}
-
-
-def gram_matrix(rows: Tensor) -> Tensor:
-    """R R^T by its lower half, at little more than half the flops.
-
-    Args:
-        rows: R, shape (M, P).
-
-    Returns:
-        Shape (M, M), differentiable where R is.
-    """
-    if rows.requires_grad:
-        return rows @ rows.mT
-    gram = rows.new_empty(len(rows), len(rows))
-    for start in range(0, len(rows), GRAM_BLOCK):
-        stop = min(start + GRAM_BLOCK, len(rows))
-        block = rows[start:] @ rows[start:stop].mT
-        gram[start:, start:stop] = block
-        gram[start:stop, stop:] = block[stop - start :].mT
-    return gram
-
-
-def find_rows(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Which rows remain when some are taken out.
-
-    Args:
-        matrix: all rows, shape (M, P).
-        rows: those to take out, shape (k, P); a row given twice is taken out twice.
-
-    Returns:
-        Increasing indices of the rows that remain, shape (M - k,).
-
-    Raises:
-        InputError: naming the first row that is not there.
-    """
-    matrix, rows = matrix.detach(), rows.detach()
-    present = torch.ones(len(matrix), dtype=torch.bool, device=matrix.device)
-    sizes = matrix.square().sum(1) if len(rows) else matrix.new_zeros(0)
-    for number, row in enumerate(rows):
-        size = row.square().sum()
-        # the expanded square is cheap but has half the digits: it only nominates
-        nominated = (sizes + size - 2 * (matrix @ row)).abs() <= 1e-6 * size
-        candidates = (nominated & present).nonzero().squeeze(1)
-        distances = (matrix[candidates] - row).square().sum(1)
-        if not len(candidates) or not bool(distances.min() <= SAME_ROW**2 * size):
-            raise InputError(
-                f"row {number} of those to remove is not among the {len(matrix)} rows of this "
-                "factor; remove structures that were trained on, with the same model and weights"
-            )
-        present[candidates[distances.argmin()]] = False
-    return present.nonzero().squeeze(1)

@@ -157,6 +157,7 @@ def accumulate_shared(
     ranks: Ranks,
     checkpoint: str | Path | None = None,
     limit: int | None = None,
+    subset: Subset | None = None,
 ) -> Accumulator:
     """Add the rows of batches of which each rank has its own.
 
@@ -169,6 +170,7 @@ def accumulate_shared(
         checkpoint: file that keeps the state, see :func:`accumulate`; each rank adds its number
             to the name.
         limit: bytes of each rank.
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         An accumulator of the rows of all ranks.
@@ -177,7 +179,7 @@ def accumulate_shared(
         InputError: as :func:`accumulate`, and if no rank has any batch.
     """
     if ranks.size == 1:
-        return accumulate(model, batches, objective, shape, checkpoint, limit)
+        return accumulate(model, batches, objective, shape, checkpoint, limit, subset)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         path = path.with_name(f"{path.stem}-{ranks.rank}-of-{ranks.size}{path.suffix}")
@@ -187,10 +189,11 @@ def accumulate_shared(
         ahead = next(mine, None)
         if ahead is None:
             device = next(iter(model.parameters())).device
-            part = empty_accumulator(shape, parameter_count(model), device)
+            n_parameters = parameter_count(model) if subset is None else len(subset)
+            part = empty_accumulator(shape, n_parameters, device)
         else:
             everything = chain([ahead], mine)
-            part = accumulate(model, everything, objective, shape, path, bytes_)
+            part = accumulate(model, everything, objective, shape, path, bytes_, subset)
     whole = merged(part, ranks)
     if not whole.n_rows:
         raise InputError("there are no batches to accumulate; give at least one to some rank")

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,7 @@ def accumulate(
     shape: ShapeName,
     checkpoint: str | Path | None = None,
     limit: int | None = None,
+    subset: Subset | None = None,
 ) -> Accumulator:
     """Add the rows of many batches, and be resumable.
 
@@ -120,19 +122,29 @@ def accumulate(
         shape: "row" where the rows will be fewer than the weights, else "parameter".
         checkpoint: file that keeps the state.
         limit: bytes, by default three quarters of what is free.
+        subset: the weights to differentiate by, None for all.
 
     Returns:
         The accumulator.
 
     Raises:
-        InputError: if the checkpoint is of another model, objective, shape or order of batches,
-            or there are no batches.
+        InputError: if the checkpoint is of another model, objective, shape, choice of weights or
+            order of batches, or there are no batches; or the shape keeps no sums of rows.
     """
+    if shape not in get_args(ShapeName):
+        raise InputError(
+            f"shape {shape!r} needs the whole training set at once; batches are added up in shape "
+            "'row' or 'parameter'"
+        )
     path = None if checkpoint is None else Path(checkpoint)
     settings = {k: v for k, v in objective.as_dict().items() if k != "mu"}
-    mark = _digest(json.dumps([settings, shape, architecture(model)]), *model.state_dict().values())
+    what: list[object] = [settings, shape, architecture(model)]
+    if subset is not None and len(subset) < subset.total:
+        what.append(subset.spans)
+    mark = _digest(json.dumps(what), *model.state_dict().values())
     device = next(iter(model.parameters())).device
-    into, done, reached = _resume(path, parameter_count(model), shape, device)
+    n_parameters = parameter_count(model) if subset is None else len(subset)
+    into, done, reached = _resume(path, n_parameters, shape, device)
     last, count = time.monotonic(), 0
     for batch in batches:
         mark = _digest(mark, *_read_by_rows(batch, objective))
@@ -142,7 +154,7 @@ def accumulate(
         if count == done:
             _same(path, mark, reached)
             continue
-        into = accumulate_batch(model, batch, objective, shape, limit, into)
+        into = accumulate_batch(model, batch, objective, shape, limit, into, subset)
         if path is not None and time.monotonic() - last >= SAVE_SECONDS:
             _save(path, into, count, mark)
             last = time.monotonic()
@@ -191,8 +203,8 @@ def _resume(
 def _same(path: Path | None, mark: str, reached: str) -> None:
     if mark != reached:
         raise InputError(
-            f"{path} was begun with another model, objective or order of batches; "
-            "give the same ones, or remove it to start anew"
+            f"{path} was begun with another model, objective or order of batches, or for other "
+            "weights; give the same ones, or remove it to start anew"
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchlpr.curvature import RowSpace, Sweep
 from torchlpr.curvature.factor import UpdatableFactor
-from torchlpr.curvature.row_space import gram_matrix
+from torchlpr.curvature.row_matrix import gram_matrix
 from torchlpr.rigidity.evaluation import Evaluation
 from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
 

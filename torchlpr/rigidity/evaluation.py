@@ -18,7 +18,8 @@ class Evaluation(NamedTuple):
         rigidity: 1/(g^T H^-1 g), 1/eV^2, shape (K,).
         mu_fraction: share r_k in (0, 1] of the regulariser in it, equal to
             d ln(rigidity)/d ln(mu), shape (K,). Near 1 the number is the regulariser's alone:
-            the data say nothing about that prediction.
+            the data say nothing about that prediction. Its error is absolute, from rounding of
+            the gradients: about eps sqrt(r_k lambda_max / mu), lambda_max that of R^T R.
     """
 
     rigidity: Tensor

@@ -32,6 +32,21 @@ class RigidityOf:
         parser.add_argument("--chemiscope", default=None, help="chemiscope file to write")
         parser.add_argument("--plot", default=None, help="figure to write: map and histogram")
         parser.add_argument("--energy_key", default="energy", help="name of the energy")
+        parser.add_argument(
+            "--shape",
+            choices=["auto", "parameter", "row", "matrix-free"],
+            default="auto",
+            help="algorithm: a P x P triangle, the rows of the training set, or neither (to 1e-6, "
+            "iterated); auto is that of the run, or for fewer weights the cheaper exact one that "
+            "fits into memory, and the report says why",
+        )
+        parser.add_argument(
+            "--parameters",
+            nargs="+",
+            default=None,
+            help="weights that count, the others being frozen: all, last-layer, species:Si, or "
+            "patterns for their names such as networks.0.*; those of the run if not given",
+        )
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     @staticmethod
@@ -48,6 +63,8 @@ class RigidityOf:
             settings.plot,
             settings.energy_key,
             ranks,
+            settings.shape,
+            settings.parameters,
         )
         if not ranks.first:
             return

@@ -3,13 +3,8 @@ r"""Quadratic forms g^T H^-1 g inside TorchScript, by the formulas of torchlpr.c
 import torch
 from torch import Tensor, nn
 
-from torchlpr.curvature.row_space import (
-    DIFFERENCE_ERROR,
-    MAX_REFINEMENTS,
-    REFINE_LIMIT,
-    RELATIVE_ERROR,
-    VALUE_ERROR,
-)
+from torchlpr.curvature.residual_form import MAX_REFINEMENTS, REFINE_LIMIT, VALUE_ERROR
+from torchlpr.curvature.row_space import DIFFERENCE_ERROR
 
 __all__ = ["NoForms", "RowForms", "TriangleForms", "TruncatedForms"]
 
@@ -22,8 +17,7 @@ class RowForms(nn.Module):
             \alpha = (\mu I + R R^\top)^{-1} R g \\
         &= |g - R^\top \alpha|^2 / \mu + |\alpha|^2
 
-    The second is refined where K = I + R R^T/mu is ill-conditioned. All forms take gradients, and
-    whether the regulariser's share is wanted as exactly as the value.
+    The second is refined where K = I + R R^T/mu is ill-conditioned.
 
     Args:
         rows: R, shape (M, P), float64.
@@ -42,10 +36,10 @@ class RowForms(nn.Module):
         self.register_buffer("triangle", triangle)
         self.condition = 1.0 + float((rows.square() / mu).sum())  # trace bound, never below
         self.refinements = MAX_REFINEMENTS if self.condition > REFINE_LIMIT else 0
-        self.accuracy, self.value_accuracy = RELATIVE_ERROR, VALUE_ERROR
+        self.value_accuracy = VALUE_ERROR
         self.eps, self.negligible = torch.finfo(torch.float64).eps, DIFFERENCE_ERROR
 
-    def forward(self, gradients: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g and the regulariser's part in it, shape (K, P) to (K,) each."""
         weighted, norm = self._weighted(gradients), self._norm(gradients)
         alpha = self._solve(weighted)
@@ -56,27 +50,29 @@ class RowForms(nn.Module):
         # not "where greater": NaN and negative numbers must go the safe way too
         unsafe = (~(error <= self.negligible * regulariser)).nonzero().squeeze(1)
         if len(unsafe) > 0:
-            exact = self._residual(gradients[unsafe], alpha[unsafe], shares)
+            exact = self._residual(gradients[unsafe], alpha[unsafe])
             value[unsafe], regulariser[unsafe] = exact
         return value, regulariser
 
-    def _residual(self, gradients: Tensor, alpha: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
-        """The residual form, refined."""
+    def _residual(self, gradients: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """The residual form, refined and corrected for what is left of the error of alpha."""
         residual = torch.addmm(gradients, alpha, self.rows, alpha=-1)
-        accuracy = self.accuracy if shares else self.value_accuracy
-        before = float("inf")
+        share = self._norm(residual)
+        value = share + alpha.square().sum(1)
+        if self.refinements == 0:
+            return value, share
+        error = self._weighted(residual) - alpha
         for _ in range(self.refinements):
-            error = self._weighted(residual) - alpha
-            value = self._norm(residual) + alpha.square().sum(1)
-            worst = float((error.square().sum(1) / value).max())
-            # good, or right in its value and in its share as good as rounding allows
-            if worst <= accuracy or (worst <= self.value_accuracy and worst > 0.25 * before):
+            if float((error.square().sum(1) / value).max()) <= self.value_accuracy:
                 break
-            before = worst
             alpha = alpha + self._solve(error)
             residual = torch.addmm(gradients, alpha, self.rows, alpha=-1)
-        regulariser = self._norm(residual)
-        return regulariser + alpha.square().sum(1), regulariser
+            share = self._norm(residual)
+            value = share + alpha.square().sum(1)
+            error = self._weighted(residual) - alpha
+        step = self._solve(error)
+        gained = (error * step).sum(1)
+        return value - gained, share - gained - ((2 * alpha + step) * step).sum(1)
 
     def _solve(self, right: Tensor) -> Tensor:
         """Rows x with K x = right."""
@@ -120,7 +116,7 @@ class TruncatedForms(nn.Module):
         self.register_buffer("mu", mu)
         self.eps, self.negligible = torch.finfo(torch.float64).eps, DIFFERENCE_ERROR
 
-    def forward(self, gradients: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """The bound of g^T H^-1 g and the regulariser's part, shape (K, P) to (K,) each."""
         b = gradients @ self.directions.mT
         norm = torch.linalg.vector_norm(gradients, dim=1).square()
@@ -153,7 +149,7 @@ class TriangleForms(nn.Module):
         self.register_buffer("triangle", triangle)
         self.register_buffer("mu", mu)
 
-    def forward(self, gradients: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g and the regulariser's part in it, shape (K, P) to (K,) each."""
         half = torch.linalg.solve_triangular(self.triangle, gradients, upper=True, left=False)
         v = torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
@@ -163,6 +159,6 @@ class TriangleForms(nn.Module):
 class NoForms(nn.Module):
     """The place of a factor in a model that was exported without rigidity."""
 
-    def forward(self, gradients: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """Refuse."""
         raise RuntimeError("this model was exported without rigidity")

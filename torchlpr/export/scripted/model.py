@@ -115,8 +115,7 @@ class ScriptedModel(nn.Module):
                     raise ValueError(name + " is one number an atom; ask for it per atom")
         if not atoms:
             return results
-        shares = "torchlpr::mu_fraction" in outputs
-        value, regulariser = self._of_atoms(x, species, shares)
+        value, regulariser = self._of_atoms(x, species)
         if "energy_uncertainty" in outputs and "energy_uncertainty" not in results:
             sigma = self.alpha * value.sqrt().unsqueeze(1)
             results["energy_uncertainty"] = _of_atoms(sigma, samples, "energy")
@@ -130,13 +129,13 @@ class ScriptedModel(nn.Module):
             )
         return results
 
-    def _of_atoms(self, x: Tensor, species: Tensor, shares: bool) -> tuple[Tensor, Tensor]:
+    def _of_atoms(self, x: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g of every atom and the regulariser's part in it, a chunk at a time."""
         value, regulariser = x.new_zeros(x.shape[0]), x.new_zeros(x.shape[0])
         for start in range(0, x.shape[0], self.chunk):
             stop = min(start + self.chunk, x.shape[0])
             g = self.head.gradients(x[start:stop], species[start:stop])
-            value[start:stop], regulariser[start:stop] = self.forms(g, shares)
+            value[start:stop], regulariser[start:stop] = self.forms(g)
         return value, regulariser
 
     def _of_systems(self, x: Tensor, species: Tensor, owner: Tensor, n_systems: int) -> Tensor:
@@ -149,7 +148,7 @@ class ScriptedModel(nn.Module):
             for part in atoms.split(self.chunk):
                 g = self.head.gradients(x[part], species[part])
                 sums.index_add_(0, owner[part] - first, g)
-            value[first:last] = self.forms(sums, False)[0]
+            value[first:last] = self.forms(sums)[0]
         return value
 
     def _species(self, systems: List[System], samples: Tensor) -> Tensor:
