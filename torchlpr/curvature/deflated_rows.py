@@ -21,6 +21,7 @@ from torchlpr.curvature.float32_rows import Bounded, Float32Rows
 from torchlpr.curvature.products import DenseRows, Scaled
 from torchlpr.curvature.row_space import RowSpace
 from torchlpr.errors import InputError
+from torchlpr.models.affine import affine
 
 __all__ = ["DeflatedRows"]
 
@@ -75,7 +76,8 @@ class DeflatedRows:
 
     def _lost(self, damped: Tensor, alpha: Tensor) -> Tensor:
         """What the damped directions take away from the regulariser's share."""
-        left = torch.addmm(damped @ self._map.right.mT, alpha, self._inside, alpha=-1)  # of mu z
+        inside = affine(damped, self._map.right)
+        left = torch.addmm(inside, alpha, self._inside, alpha=-1)  # of mu z
         return (left.square() * self._damping).sum(1) / self.mu
 
     def _check(self, found: Bounded, lost: Tensor) -> None:

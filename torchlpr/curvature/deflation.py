@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from torchlpr.curvature.quadrature import Map
+from torchlpr.models.affine import affine
 
 __all__ = ["Deflated", "strongest_directions"]
 
@@ -84,7 +85,7 @@ class Deflated:
 
     def half_(self, vectors: Tensor) -> Tensor:
         """P^-1/2 v of every vector in place, to rounding of v rather than of the result."""
-        inside = vectors @ self.right.mT
+        inside = affine(vectors, self.right)
         return vectors.addmm_(
             inside.mul_(1 - (1 + self.values.square()).rsqrt()), self.right, alpha=-1
         )

@@ -103,11 +103,18 @@ def _own(
     generic: bool,
     flops: Callable[[Point], float],
     tolerance: float = 1e-10,
+    float32_error: float = 0.0,
 ) -> Method:
     def build(problem: Problem) -> Rigidity:
         model = Opaque(problem.model) if generic else problem.model
-        objective = Objective(mu=problem.mu)
-        return Rigidity(model, problem.train, objective, shape, tolerance=tolerance)
+        return Rigidity(
+            model,
+            problem.train,
+            Objective(mu=problem.mu),
+            shape,
+            tolerance=tolerance,
+            float32_error=float32_error,
+        )
 
     return Method(name, build, lambda rigidity, batch: rigidity.local(batch), flops)
 
@@ -115,6 +122,7 @@ def _own(
 OWN = (
     _own("torchlpr row", "row", False, row_space),
     _own("torchlpr row, all columns", "row", False, row_space, tolerance=0.0),
+    _own("torchlpr row, float32 products", "row", False, row_space, float32_error=1e-6),
     _own("torchlpr row, generic", "row", True, row_space),
     _own("torchlpr parameter", "parameter", False, parameter_space),
     _own("torchlpr parameter, generic", "parameter", True, parameter_space),
