@@ -53,8 +53,8 @@ def lpr(name: str, mu: float, weights: Path) -> Any:
 def report(folder: Path, out: Path) -> None:
     """Write all numbers as JSON, and the tables of the README as Markdown."""
     rows = table(folder)
-    times = {name: folder / f"{name}-seconds.json" for name in SETS}
-    timed = {name: json.loads(p.read_text()) for name, p in times.items() if p.exists()}
+    files = sorted(folder.glob("*-seconds-*.json"))
+    timed = {path.stem: json.loads(path.read_text()) for path in files}
     held = {name: folder / f"{name}-retrained.json" for name in SETS}
     again = {name: json.loads(p.read_text()) for name, p in held.items() if p.exists()}
     content = {"machine": machine(("cpu",), "wall"), "seconds": timed, "re-trained": again}
@@ -70,10 +70,13 @@ def report(folder: Path, out: Path) -> None:
         cells += [f"{1e3 * x['rmse']:.1f}" for x in (adam, lm)]
         lines.append("| " + " | ".join(map(str, [*cells, f"{row['spearman']:.2f}"])) + " |")
     for name, one in timed.items():
-        adam, lm = (statistics.median(one[way]) for way in WAYS)
+        adam, lm = (one[way] for way in WAYS)
+        whole = statistics.median(adam)
+        ratios = sorted(whole / own for own in lm)
         lines.append(
-            f"\n{name}: {adam:.0f} s Adam, {lm:.1f} s LM + Newton, ratio {adam / lm:.0f}, "
-            f"{one['threads']} threads"
+            f"\n{name.split('-')[0]}, {one['threads']} threads: Adam {whole:.0f} s, LM + Newton "
+            f"{min(lm):.1f} to {max(lm):.1f} s, {ratios[0]:.0f} to {ratios[-1]:.0f} times faster "
+            f"(median {statistics.median(ratios):.0f})"
         )
     for name, one in again.items():
         exact = one["full Hessian"]

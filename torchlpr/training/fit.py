@@ -137,9 +137,13 @@ def fit(
         if used == "lbfgs":
             data = batch, objective, lbfgs_settings, validation
             epochs.extend(train_lbfgs(model, *data, out, progress))
+        ends = None
         if used.endswith("lm"):
-            steps.extend(train_second_order(model, batch, objective, lm_settings, out, progress))
-        reached = stationarity(model, batch, objective)
+            state = train_second_order(model, batch, objective, lm_settings, out, progress)
+            steps.extend(state.history)
+            # weights of single precision are rounded ones
+            ends = state.ends if batch.features.dtype == torch.float64 else None
+        reached = stationarity(model, batch, objective, ends=ends)
         seconds = time.perf_counter() - start
         rmse, forces = energy_rmse(model, batch), force_rmse(model, batch)
         return FitResult(used, reached.loss, rmse, reached, seconds, epochs, steps, forces)

@@ -93,6 +93,19 @@ class NetworkLoss:
             )
         ])
 
+    def change(self, vector: Tensor) -> Tensor:
+        """Change of the atomic energies along a direction of the weights.
+
+        Args:
+            vector: v, shape (P,).
+
+        Returns:
+            g_k . v, shape (atoms,), eV.
+        """
+        pairs = zip(self._passes, self._split(vector), strict=True)
+        parts = [one.push(directions)[1].squeeze(1) for one, directions in pairs]
+        return in_atom_order(parts, self._structures.groups)
+
     def bend(self, vector: Tensor) -> Tensor:
         """S v in single precision: relative errors of some 1e-6 of its norm.
 

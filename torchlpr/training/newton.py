@@ -111,7 +111,7 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
     spectrum = relative_spectrum(hessian, solve, state.weights)
     state.products += spectrum.products
     if spectrum.smallest >= FLAT:
-        state.done = True
+        state.done, state.ends = True, (spectrum.smallest, spectrum.largest)
         return
     # a saddle: leave it along the direction of negative curvature
     downhill = -math.copysign(state.radius, float(here.gradient @ spectrum.direction))

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, jvp
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from torchlpr.curvature import Factor, TriangleAccumulator, build, training_rows
@@ -183,6 +184,32 @@ class Problem:
         if network is None:
             return self.derivatives(weights)[1]
         return lambda v: (rows @ v) @ rows + network.bend(v) + self.mu * v
+
+    def change(self, weights: Tensor, direction: Tensor) -> Tensor:
+        """Change of the atomic energies along a direction of the weights.
+
+        Args:
+            weights: where, shape (P,).
+            direction: v, shape (P,).
+
+        Returns:
+            g_k . v of every atom, shape (atoms,), eV.
+        """
+        network = self._network(weights)
+        if network is not None:
+            return network.change(direction)
+        names = [name for name, _ in self.model.named_parameters()]
+
+        def energies(flat: Tensor) -> Tensor:
+            parts = flat.split([p.numel() for p in self.parameters])
+            shaped = [x.view(p.shape) for x, p in zip(parts, self.parameters, strict=True)]
+            named = dict(zip(names, shaped, strict=True))
+            inputs = self.batch.features, self.batch.types
+            local: Tensor = functional_call(self.model, named, inputs)
+            return local
+
+        change: Tensor = jvp(energies, (weights,), (direction,))[1]
+        return change
 
     def relative(self, gradient: Tensor, weights: Tensor) -> float:
         """|grad L| / (mu |w|), infinite for zero weights unless the gradient is zero too."""

@@ -37,7 +37,7 @@ def train_second_order(
     settings: LMSettings | None = None,
     out: str | Path | None = None,
     progress: bool = True,
-) -> list[tuple[float, ...]]:
+) -> SecondOrderState:
     """Minimise in float64 and give the weights back to the model.
 
     Args:
@@ -50,8 +50,8 @@ def train_second_order(
         progress: whether to show bars.
 
     Returns:
-        One row a step: step, phase (0 Levenberg-Marquardt, 1 Newton), loss (eV^2), |grad|,
-        damping, radius (eV), Hessian-vector products so far.
+        What was reached. Its history has one row a step: step, phase (0 Levenberg-Marquardt,
+        1 Newton), loss (eV^2), |grad|, damping, radius (eV), Hessian-vector products so far.
     """
     settings = settings or LMSettings()
     twin = copy.deepcopy(model).to(torch.float64).requires_grad_(True).eval()
@@ -92,12 +92,14 @@ def train_second_order(
         newton(problem, state, goal, progress, keep, prove=last)
         if part is not None:
             part.expand(twin)
+            if state.ends is not None:  # beyond the span both Hessians are mu
+                state.ends = min(state.ends[0], 1.0), max(state.ends[1], 1.0)
     assert state is not None
     if save is not None:
         keep(state, now=True)
         _write_log(save.path.with_name("steps.csv"), state.history)
     model.load_state_dict(twin.state_dict())
-    return state.history
+    return state
 
 
 def _check_memory(problem: Problem) -> None:

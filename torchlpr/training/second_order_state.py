@@ -52,6 +52,8 @@ class SecondOrderState:
         handed_over: whether Levenberg-Marquardt has ended.
         done: whether there is nothing left to do at this stage.
         stage: 0 while training goes on in the leading features, 1 in all that there are.
+        ends: extreme eigenvalues of the full Hessian relative to the Gauss-Newton one, where the
+            weights are a minimum that was proven by them.
     """
 
     weights: Tensor
@@ -63,6 +65,7 @@ class SecondOrderState:
     handed_over: bool = False
     done: bool = False
     stage: int = 0
+    ends: tuple[float, float] | None = None
 
     def record(self, loss: float, gradient: Tensor) -> None:
         """Add a row of the history: the state before the next step."""

@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
 
 from torchlpr.curvature import (
     Factor,
@@ -120,7 +119,11 @@ class Stationarity:
 
 
 def stationarity(
-    model: nn.Module, batch: AtomBatch, objective: Objective, factor: Factor | None = None
+    model: nn.Module,
+    batch: AtomBatch,
+    objective: Objective,
+    factor: Factor | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> Stationarity:
     """Measure how close a model's weights are to a minimum, in float64.
 
@@ -129,6 +132,7 @@ def stationarity(
         batch: training structures with energies.
         objective: the loss.
         factor: the Gauss-Newton factor of these rows where it is already known.
+        ends: smallest and largest curvature where they are known for these weights.
 
     Returns:
         The measures.
@@ -143,10 +147,12 @@ def stationarity(
         factor = build(training_rows(twin, batch, objective), objective.mu)
     solve = partial(solve_vector, factor)
     step = solve(gradient)
-    spectrum = relative_spectrum(hessian, solve, weights)
+    if ends is None:
+        spectrum = relative_spectrum(hessian, solve, weights)
+        ends = spectrum.smallest, spectrum.largest
     with torch.no_grad():
         local = twin(problem.batch.features, problem.batch.types)
-    shifts = _directional(twin, problem.batch, step).abs()
+    shifts = problem.change(weights, step).abs()
     loss = problem.loss(weights)
     noise = math.sqrt(2 * loss / objective.n_rows(batch))
     return Stationarity(
@@ -157,8 +163,8 @@ def stationarity(
         local_std=float(local.std(correction=0)),
         effective_dof=factor.effective_dof(),
         loss=loss,
-        smallest_curvature=spectrum.smallest,
-        largest_curvature=spectrum.largest,
+        smallest_curvature=ends[0],
+        largest_curvature=ends[1],
         vertex_shift_in_std=_in_std(twin, problem.batch, factor, shifts, noise),
         noise=noise,
     )
@@ -177,19 +183,3 @@ def _in_std(
     # neither shift nor std: the energy depends on no weight, or all labels are reproduced
     ratio = torch.where(shifts[atoms] == 0, 0.0, shifts[atoms] / std)
     return float(ratio.max())
-
-
-def _directional(model: nn.Module, batch: AtomBatch, direction: Tensor) -> Tensor:
-    """g_k . direction for every atom by one forward-mode pass, shape (atoms,)."""
-    primal, tangent, before = {}, {}, 0
-    for name, p in model.named_parameters():
-        primal[name] = p.detach()
-        tangent[name] = direction[before : before + p.numel()].reshape(p.shape)
-        before += p.numel()
-
-    def energies(w: dict[str, Tensor]) -> Tensor:
-        out: Tensor = functional_call(model, w, (batch.features, batch.types))
-        return out
-
-    change: Tensor = jvp(energies, (primal,), (tangent,))[1]
-    return change
