@@ -45,12 +45,22 @@ class StructureMean(nn.Module):
 
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
-        layers = copy.deepcopy(network)
+        layers = nn.Sequential(*map(_plain, network))
         self.body, self.head = layers[:-1], layers[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean energies."""
         return self.head(self.body(x).mean(dim=1))
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """A copy; of a linear layer one of torch's own class, the only one that BackPACK extends."""
+    if not isinstance(layer, nn.Linear):
+        return copy.deepcopy(layer)
+    shape, like = (layer.in_features, layer.out_features), layer.weight
+    linear = nn.Linear(*shape, layer.bias is not None, device=like.device, dtype=like.dtype)
+    linear.load_state_dict(layer.state_dict())
+    return linear
 
 
 def _curvlinops_jacobian(model: nn.Module, x: Tensor) -> Tensor:
