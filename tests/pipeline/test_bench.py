@@ -153,6 +153,9 @@ def test_does_not_mix_machines(folder, tmp_path, capsys):
     assert "results of another cpu" in capsys.readouterr().err
 
 
+BROKEN = {"laplace-torch ASDL"}  # does not run with the published releases of its backend
+
+
 @pytest.mark.parametrize("point", PROBLEMS.values(), ids=PROBLEMS)
 @pytest.mark.parametrize("name", check.METHODS)
 def test_each_method_gives_the_right_numbers(name, point):
@@ -160,7 +163,9 @@ def test_each_method_gives_the_right_numbers(name, point):
     try:
         error = check.check(check.METHODS[name], point)
     except Unavailable as reason:
-        if name.startswith(("torchlpr", "torch.func", "autograd")) or "differs" in str(reason):
+        own = name.startswith(("torchlpr", "torch.func", "autograd"))
+        broken = str(reason).startswith("fails") and name not in BROKEN
+        if own or broken or "differs" in str(reason):
             raise
         pytest.skip(str(reason))
     assert error < check.TOLERANCE[point.dtype]

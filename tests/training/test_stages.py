@@ -13,9 +13,10 @@ from tests.training import dense
 from torchlpr import AtomBatch, BehlerParrinelloMLP, Objective
 from torchlpr.models import compression
 from torchlpr.models.compression import compress
-from torchlpr.training import LMSettings, fit, second_order
+from torchlpr.training import LMSettings, fit, newton, second_order
 from torchlpr.training.problem import Linearisation, Problem
 from torchlpr.training.resume import SavePoint
+from torchlpr.training.stationarity import stationarity
 
 WIDE, OBJECTIVE = 30, Objective(mu=0.02)
 LARGE, SMALL = 4, 8
@@ -81,6 +82,28 @@ def test_steps_are_counted_through_both_stages(monkeypatch: pytest.MonkeyPatch) 
         assert sum(row[1] == 1 for row in steps) <= settings.newton_steps
         assert set(widths) <= {4 * (LARGE + 1), 4 * (LARGE + SMALL + 1)}
         assert widths == sorted(widths)  # never back
+
+
+def test_a_proof_is_that_of_the_last_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that end in the second stage prove nothing by what the first one found."""
+    monkeypatch.setattr(second_order, "GOOD_START", 1e-15)
+    real, widths, seen = newton.relative_spectrum, list[int](), set()
+    monkeypatch.setattr(
+        newton, "relative_spectrum", lambda h, s, w: (widths.append(len(w)), real(h, s, w))[1]
+    )
+    whole, batch = 4 * (LARGE + SMALL + 1), decaying(12, ONE, small=9e-5)
+    for newton_steps in range(1, 40):
+        widths.clear()
+        settings = LMSettings(5, 1e-16, newton_steps)
+        model = network(ONE)
+        state = second_order.train_second_order(model, batch, OBJECTIVE, settings, progress=False)
+        proven = bool(widths) and widths[-1] == whole
+        assert (state.ends is not None) == proven
+        seen.add((len(widths) > 0, proven))
+    assert seen == {(False, False), (True, False), (True, True)}
+    fresh = stationarity(model, batch, OBJECTIVE)
+    expected = fresh.smallest_curvature, fresh.largest_curvature
+    assert state.ends == pytest.approx(expected, rel=0.02)
 
 
 class Killed(Exception):

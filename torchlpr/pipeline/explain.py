@@ -16,9 +16,9 @@ from torchlpr.errors import InputError
 from torchlpr.export import load
 from torchlpr.export.run import checkpoint_of
 from torchlpr.files import write_table
+from torchlpr.pipeline.claim import CONFIG
 from torchlpr.pipeline.config import DataConfig
 from torchlpr.pipeline.data import Parts, described_chunks, read_parts
-from torchlpr.pipeline.fit import CONFIG
 from torchlpr.pipeline.rigidity import check_output
 from torchlpr.rigidity import Attribution, attribute
 from torchlpr.structures.io import read

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from torchlpr.errors import InputError
 from torchlpr.export import Run, load
 from torchlpr.export.run import CHECKPOINT
-from torchlpr.files import atomic_path, make_folder
+from torchlpr.files import atomic_path
 from torchlpr.models import (
     BehlerParrinelloMLP,
     CompositionBaseline,
@@ -28,6 +23,7 @@ from torchlpr.models import (
 )
 from torchlpr.models.inducing import select_inducing
 from torchlpr.objective import Objective
+from torchlpr.pipeline.claim import claimed
 from torchlpr.pipeline.config import FitConfig, ModelConfig, TrainingConfig
 from torchlpr.pipeline.data import describe, read_parts
 from torchlpr.pipeline.figures import fit_figures, have_plots
@@ -53,9 +49,6 @@ from torchlpr.training.grid_search import GridSearch, search_mu
 
 __all__ = ["fit_run", "write_json"]
 
-CONFIG = "config.yaml"
-TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.")  # the names of torchlpr.files.atomic_path
-
 
 def fit_run(config: FitConfig, out: str | Path, progress: bool = True, ranks: Ranks = ALONE) -> Run:
     """Train a model and keep everything that new structures need in one folder.
@@ -76,7 +69,7 @@ def fit_run(config: FitConfig, out: str | Path, progress: bool = True, ranks: Ra
         folder = Path(out)
         with ranks.agreed():
             if ranks.first:
-                stack.enter_context(_claimed(folder, asdict(config)))
+                stack.enter_context(claimed(folder, asdict(config)))
         if ranks.by_first((folder / CHECKPOINT).exists):
             with ranks.agreed():
                 return load(folder, ranks)
@@ -227,55 +220,6 @@ def _fit_options(training: TrainingConfig) -> dict[str, Any]:
         "lbfgs_settings": LBFGSSettings(epochs, tolerance=tolerance),
         "settings": adam if given else None,
     }
-
-
-@contextmanager
-def _claimed(folder: Path, settings: dict[str, Any]) -> Iterator[Path]:
-    """Make the folder the run's own, or recognise the same run that was interrupted.
-
-    A mistake in the input that shows before anything was trained gives the folder back.
-
-    Yields:
-        The folder.
-
-    Raises:
-        InputError: if the folder is not empty, or holds a run with other settings.
-    """
-    existed, path = folder.exists(), folder / CONFIG
-    make_folder(folder)
-    _sweep(folder)
-    mine = not path.exists()
-    if mine and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no run; choose another --out")
-    if not mine and _read_settings(path) != settings:
-        raise InputError(
-            f"{folder} holds a run with other settings (its {CONFIG}); choose another --out"
-        )
-    try:
-        if mine:
-            with atomic_path(path) as temporary:
-                temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        yield folder
-    except InputError:
-        if mine and [p for p in folder.rglob("*") if p.is_file()] == [path]:
-            shutil.rmtree(folder)
-            if existed:
-                folder.mkdir()
-        raise
-
-
-def _read_settings(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files of a run that was killed while it wrote."""
-    for path in [*folder.glob(".*"), *(folder / "training").rglob(".*")]:
-        if TEMPORARY.match(path.name):
-            path.unlink()
 
 
 def _errors(model: nn.Module, batches: dict[str, AtomBatch]) -> dict[str, float]:

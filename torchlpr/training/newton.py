@@ -27,7 +27,7 @@ from torchlpr.training.steihaug import TrustRegionStep, steihaug
 
 __all__ = ["newton"]
 
-CORRECTIONS = 3  # with fewer the steps are shorter
+CORRECTIONS = 3  # with fewer it takes more steps
 ACCURACY = 0.1  # of the conjugate gradients, far from the minimum
 ROUGH = 1e-2  # accuracy for which second derivatives in single precision are good enough
 PRODUCTS = 200  # of one step, at most
@@ -89,12 +89,10 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
     state.radius = state.radius or max(decrement, FIRST_RADIUS * scale)
     if not flat:
         accuracy = min(ACCURACY, math.sqrt(decrement / scale))
-        rough = accuracy > ROUGH
-        hessian = (
-            problem.rough_hessian(here, state.weights)
-            if rough
-            else problem.derivatives(state.weights)[1]
-        )
+        if accuracy > ROUGH:
+            hessian = problem.rough_hessian(here, state.weights)
+        else:
+            _, hessian = problem.derivatives(state.weights)
         step = steihaug(here.gradient, hessian, solve, state.radius, accuracy, PRODUCTS)
         state.products += step.products
         if step.predicted > MEASURABLE * here.loss:
@@ -107,7 +105,7 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
         if less and float(gradient.norm()) < float(here.gradient.norm()):
             state.weights = trial
             return
-    hessian = problem.derivatives(state.weights)[1]
+    _, hessian = problem.derivatives(state.weights)
     spectrum = relative_spectrum(hessian, solve, state.weights)
     state.products += spectrum.products
     if spectrum.smallest >= FLAT:

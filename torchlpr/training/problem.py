@@ -170,7 +170,7 @@ class Problem:
     def rough_hessian(self, here: Linearisation, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """Products with the full Hessian where a few digits of the residuals' curvature do.
 
-        For energies of a network R^T R + mu I is exact and S of single precision, in a third of the
+        For energies of a network R^T R + mu I is exact and S of single precision, in half of the
         time; else all is exact.
 
         Args:

@@ -26,7 +26,7 @@ from torchlpr.training.second_order_state import COLUMNS, LMSettings, SecondOrde
 __all__ = ["train_second_order"]
 
 # the minimum is found in the features' directions that vary by more than this share of the largest,
-# a third of all, and then once more in all of them, from a gradient of this share of mu|w|
+# half of all or less, and then once more in all of them, from a gradient of this share of mu|w|
 LEADING, GOOD_START = 1e-4, 1e-3
 
 
@@ -84,7 +84,8 @@ def train_second_order(
         if state is None:
             state = SecondOrderState(problem.weights)
         elif stage > state.stage:
-            state.weights, state.stage, state.done = problem.weights, stage, state.used_up(settings)
+            state.weights, state.stage, state.ends = problem.weights, stage, None
+            state.done = state.used_up(settings)
         last = stage == len(stages) - 1
         near = settings.tolerance if last else max(settings.tolerance, GOOD_START)
         goal = replace(settings, tolerance=near)
