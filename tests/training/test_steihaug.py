@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchlpr.training.relative_spectrum import relative_spectrum
-from torchlpr.training.steihaug import steihaug
+from torchlpr.training.steihaug import SteihaugPath
 
 
 def problem(seed: int, n: int, shift: float) -> tuple[torch.Tensor, ...]:
@@ -19,10 +19,8 @@ def problem(seed: int, n: int, shift: float) -> tuple[torch.Tensor, ...]:
     return tuple(map(torch.from_numpy, (rng.normal(size=n), h, m)))
 
 
-def run(g, h, m, radius, tolerance=1e-12, limit=500):
-    return steihaug(
-        g, lambda v: h @ v, lambda v: torch.linalg.solve(m, v), radius, tolerance, limit
-    )
+def path(g, h, m, tolerance=1e-12, limit=500):
+    return SteihaugPath(g, lambda v: h @ v, lambda v: torch.linalg.solve(m, v), tolerance, limit)
 
 
 def model(g, h, d) -> float:
@@ -33,17 +31,19 @@ def model(g, h, d) -> float:
 def test_without_a_boundary_it_is_the_newton_step(n: int) -> None:
     g, h, m = problem(n, n, 0.0)
     h = h + torch.diag(torch.arange(n).double())
-    step = run(g, h, m, 1e9)
+    way = path(g, h, m)
+    step = way.within(1e9)
     np.testing.assert_allclose(step.step, -torch.linalg.solve(h, g), rtol=1e-8, atol=1e-10)
     assert step.ended == "converged"
-    assert step.products <= n + 3
+    assert way.products <= n + 3
     assert step.predicted == pytest.approx(-model(g, h, step.step), rel=1e-12)
 
 
 def test_one_product_is_enough_where_h_is_m() -> None:
     g, _, m = problem(3, 20, 0.0)
-    step = run(g, m, m, 1e9)
-    assert step.products == 1
+    way = path(g, m, m)
+    step = way.within(1e9)
+    assert way.products == 1
     np.testing.assert_allclose(step.step, -torch.linalg.solve(m, g), rtol=1e-9)
 
 
@@ -56,8 +56,11 @@ def test_one_product_is_enough_where_h_is_m() -> None:
 )
 def test_the_step_stays_inside_and_is_at_least_the_cauchy_step(seed, n, shift, radius) -> None:
     g, h, m = problem(seed, n, shift)
-    step = run(g, h, m, radius)
+    way = path(g, h, m)
+    step = way.within(radius)
     size = float(step.step @ m @ step.step) ** 0.5
+    assert size == pytest.approx(step.norm, rel=1e-6)
+    assert step.predicted == pytest.approx(-model(g, h, step.step), rel=1e-6)
     assert size <= radius * (1 + 1e-6)
     if step.ended in {"boundary", "negative curvature"}:
         assert size == pytest.approx(radius, rel=1e-6)
@@ -69,11 +72,32 @@ def test_the_step_stays_inside_and_is_at_least_the_cauchy_step(seed, n, shift, r
     assert step.predicted >= cauchy * (1 - 1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(2, 15),
+    shift=st.floats(0, 20),
+    radii=st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=6),
+)
+def test_radii_in_any_order_share_one_path(seed, n, shift, radii) -> None:
+    """Each gives the very step of a path of its own, and no product is made twice."""
+    g, h, m = problem(seed, n, shift)
+    way, most = path(g, h, m), 0
+    for radius in radii:
+        found, alone = way.within(radius), path(g, h, m)
+        expected = alone.within(radius)
+        torch.testing.assert_close(found.step, expected.step, rtol=0, atol=0)
+        assert (found.predicted, found.norm) == (expected.predicted, expected.norm)
+        most = max(most, alone.products)
+        assert way.products == most
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_the_limit_is_kept(limit: int) -> None:
     g, h, m = problem(0, 30, 0.0)
-    step = run(g, h + torch.diag(torch.arange(30).double()), m, 1e9, limit=limit)
-    assert (step.products, step.ended) == (limit, "limit")
+    way = path(g, h + torch.diag(torch.arange(30).double()), m, limit=limit)
+    step = way.within(1e9)
+    assert (way.products, step.ended) == (limit, "limit")
     assert step.predicted > 0
 
 

@@ -8,15 +8,15 @@ single atom is ever stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from torchlpr.curvature.passes import NetworkPass
 from torchlpr.curvature.subsets import Subset
 from torchlpr.models import BehlerParrinelloMLP
-from torchlpr.models.affine import affine
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type
 
@@ -87,7 +87,10 @@ def write_gradients(layers: Iterable[LayerSignals], out: Tensor) -> None:
 
 
 def layered_sums(
-    model: BehlerParrinelloMLP, batch: AtomBatch, subset: Subset | None = None
+    model: BehlerParrinelloMLP,
+    batch: AtomBatch,
+    subset: Subset | None = None,
+    passes: Sequence[NetworkPass] | None = None,
 ) -> Tensor:
     """Sums of the atomic gradients over each structure.
 
@@ -95,20 +98,22 @@ def layered_sums(
         model: the network.
         batch: the atoms.
         subset: the weights to differentiate by, None for all.
+        passes: see :func:`layer_signals`.
 
     Returns:
         Shape (structures, parameters), float64.
     """
     features = batch.features.to(torch.float64)
     rows = features.new_zeros(batch.n_structures, _count(model, subset))
-    for layer in layer_signals(model, features, batch.types, subset):
-        structure = batch.structure[layer.atoms]
-        order = torch.argsort(structure, stable=True)
-        sizes = torch.bincount(structure, minlength=len(rows))
-        in_order = bool((order[1:] > order[:-1]).all())  # spare a copy of all features
-        signal = layer.signal if in_order else layer.signal[order]
-        activation = layer.activation if in_order else layer.activation[order]
-        _outer_sums(signal, activation, sizes.tolist(), rows, layer)
+    atoms = None
+    for layer in layer_signals(model, features, batch.types, subset, passes):
+        if layer.atoms is not atoms:  # the first layer of a species
+            atoms = layer.atoms
+            structure = batch.structure[atoms]
+            sizes = torch.bincount(structure, minlength=len(rows)).tolist()
+            in_order = bool((structure[1:] >= structure[:-1]).all())  # spare a copy of features
+            order = slice(None) if in_order else torch.argsort(structure, stable=True)
+        _outer_sums(layer.signal[order], layer.activation[order], sizes, rows, layer)
     return rows
 
 
@@ -137,7 +142,11 @@ def _count(model: BehlerParrinelloMLP, subset: Subset | None) -> int:
 
 @torch.no_grad()
 def layer_signals(
-    model: BehlerParrinelloMLP, features: Tensor, types: Tensor, subset: Subset | None = None
+    model: BehlerParrinelloMLP,
+    features: Tensor,
+    types: Tensor,
+    subset: Subset | None = None,
+    passes: Sequence[NetworkPass] | None = None,
 ) -> Iterator[LayerSignals]:
     """Signals of every layer of every species of which some weight is chosen, in float64.
 
@@ -146,12 +155,14 @@ def layer_signals(
         features: shape (atoms, features), float64.
         types: atomic numbers, shape (atoms,).
         subset: the chosen weights, whole parameters; None for all.
+        passes: of each species' network through its atoms, where they have been made.
 
     Yields:
         The signals of one layer.
     """
     start = 0
-    for network, atoms in zip(model.networks, atoms_of_each_type(types, model.types), strict=True):
+    groups = atoms_of_each_type(types, model.types)
+    for number, (network, atoms) in enumerate(zip(model.networks, groups, strict=True)):
         assert isinstance(network, nn.Sequential)
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
         places = []
@@ -162,8 +173,11 @@ def layer_signals(
             start = end
         if all(place == (None, None) for place in places):
             continue
-        x = features if len(atoms) == len(features) else features[atoms]
-        for place, signal, activation in zip(places, *_backpropagate(network, x), strict=True):
+        if passes is None:
+            one = NetworkPass(network, features if len(atoms) == len(features) else features[atoms])
+        else:
+            one = passes[number]
+        for place, signal, activation in zip(places, one.backward[0], one.inputs, strict=True):
             if place != (None, None):
                 yield LayerSignals(atoms, signal, activation, *place)
 
@@ -172,24 +186,3 @@ def _place(subset: Subset | None, start: int, stop: int) -> slice | None:
     if start == stop:
         return None
     return slice(start, stop) if subset is None else subset.position(start, stop)
-
-
-def _backpropagate(network: nn.Sequential, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Signals and input activations of the linear layers, first layer first."""
-    activations, slopes, weights = [x], list[Tensor](), list[Tensor]()
-    for layer in network:
-        if isinstance(layer, nn.Linear):
-            weights.append(layer.weight.to(torch.float64))
-            bias = None if layer.bias is None else layer.bias.to(torch.float64)
-            x = affine(x, weights[-1], bias)
-        else:
-            with torch.enable_grad():
-                z = x.detach().requires_grad_(True)
-                value = layer(z)
-                slopes.append(torch.autograd.grad(value.sum(), z)[0])
-            x = value.detach()
-            activations.append(x)
-    signals = [x.new_ones(len(x), 1)]
-    for weight, slope in zip(reversed(weights[1:]), reversed(slopes), strict=True):
-        signals.append(signals[-1] @ weight * slope)
-    return signals[::-1], activations

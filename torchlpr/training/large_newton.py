@@ -18,7 +18,7 @@ from torch.func import grad, jvp
 from torchlpr.curvature import solve_vector
 from torchlpr.errors import InputError
 from torchlpr.training.problem import Problem
-from torchlpr.training.steihaug import steihaug
+from torchlpr.training.steihaug import SteihaugPath
 
 __all__ = ["constrained_minimum", "solve_full"]
 
@@ -47,11 +47,12 @@ def solve_full(
     """
     if not bool(vector.any()):
         return torch.zeros_like(vector)
-    found = steihaug(-vector, hessian, solve, math.inf, ACCURACY, PRODUCTS)
+    path = SteihaugPath(-vector, hessian, solve, ACCURACY, PRODUCTS)
+    found = path.within(math.inf)
     if found.ended != "converged":
         why = "is not positive definite" if found.ended == "negative curvature" else "is too stiff"
         raise InputError(
-            f"the full Hessian {why} ({found.ended} after {found.products} products), so the "
+            f"the full Hessian {why} ({found.ended} after {path.products} products), so the "
             "weights are at no minimum; train further"
         )
     return found.step

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchlpr.curvature.passes import NetworkPass
 from torchlpr.free_memory import memory_limit
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.packed import PackedBatch, packed_bytes
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order
-from torchlpr.training.passes import NetworkPass
 
 __all__ = ["batch_loss", "batch_residuals", "packs"]
 

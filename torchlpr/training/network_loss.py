@@ -12,11 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from torchlpr.curvature.layered import layered_sums
+from torchlpr.curvature.passes import NetworkPass, Weighted
 from torchlpr.models import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order
-from torchlpr.training.passes import NetworkPass
 
 __all__ = ["NetworkLoss", "NetworkStructures"]
 
@@ -58,6 +59,7 @@ class NetworkLoss:
 
     def __init__(self, model: BehlerParrinelloMLP, structures: NetworkStructures) -> None:
         s = self._structures = structures
+        self._model = model
         with torch.no_grad():
             self._passes = [
                 NetworkPass(network, x)
@@ -73,6 +75,12 @@ class NetworkLoss:
         parts = [p.gradients(c) for p, c in zip(self._passes, self._factors, strict=True)]
         return _flat(parts)
 
+    def rows(self) -> Tensor:
+        """R = dr/dw, shape (structures, P)."""
+        s = self._structures
+        rows = layered_sums(self._model, s.batch, passes=self._passes)
+        return rows.mul_(s.scale.unsqueeze(1))
+
     def product(self, vector: Tensor) -> Tensor:
         """(R^T R + S) v.
 
@@ -83,13 +91,14 @@ class NetworkLoss:
             Shape (P,).
         """
         s, directions = self._structures, self._split(vector)
-        pushed = [p.push(d) for p, d in zip(self._passes, directions, strict=True)]
-        local = in_atom_order([energies.squeeze(1) for _, energies in pushed], s.groups)
+        tangents = [p.push(d) for p, d in zip(self._passes, directions, strict=True)]
+        each = zip(self._passes, directions, tangents, strict=True)
+        local = in_atom_order([p.energy_change(d, t) for p, d, t in each], s.groups)
         change = torch.zeros_like(s.labels).index_add_(0, s.batch.structure, local) * s.scale**2
         return _flat([
-            one.second(c, d, inner, change[number].unsqueeze(1))
-            for one, c, d, (inner, _), number in zip(
-                self._passes, self._factors, directions, pushed, s.structure, strict=True
+            p.second(weighted, d, t, change[number].unsqueeze(1))
+            for p, weighted, d, t, number in zip(
+                self._passes, self._weighted, directions, tangents, s.structure, strict=True
             )
         ])
 
@@ -103,7 +112,7 @@ class NetworkLoss:
             g_k . v, shape (atoms,), eV.
         """
         pairs = zip(self._passes, self._split(vector), strict=True)
-        parts = [one.push(directions)[1].squeeze(1) for one, directions in pairs]
+        parts = [p.energy_change(d, p.push(d)) for p, d in pairs]
         return in_atom_order(parts, self._structures.groups)
 
     def bend(self, vector: Tensor) -> Tensor:
@@ -116,12 +125,12 @@ class NetworkLoss:
             Shape (P,), float64.
         """
         largest = float(vector.abs().max())  # keeps what is small above the smallest float32
-        found, size = [], largest if largest > 0 else 1.0
+        size = largest if largest > 0 else 1.0
         directions = self._split((vector / size).to(torch.float32))
-        for one, c, d in zip(self._single, self._factors, directions, strict=True):
-            factors = c.to(torch.float32)
-            found.append(one.second(factors, d, one.push(d)[0], torch.zeros_like(factors)))
-        return _flat(found).to(torch.float64) * size
+        return size * _flat([
+            p.second(weighted, d, p.push(d))
+            for (p, weighted), d in zip(self._single, directions, strict=True)
+        ]).to(torch.float64)
 
     @cached_property
     def _factors(self) -> list[Tensor]:
@@ -130,8 +139,15 @@ class NetworkLoss:
         return [one[number].unsqueeze(1) for number in self._structures.structure]
 
     @cached_property
-    def _single(self) -> list[NetworkPass]:
-        return [p.to(x) for p, x in zip(self._passes, self._structures.single, strict=True)]
+    def _weighted(self) -> list[Weighted]:
+        return [p.weighted(c) for p, c in zip(self._passes, self._factors, strict=True)]
+
+    @cached_property
+    def _single(self) -> list[tuple[NetworkPass, Weighted]]:
+        """In single precision."""
+        singles = zip(self._passes, self._factors, self._structures.single, strict=True)
+        passes = [(p.to(x), c.to(x)) for p, c, x in singles]
+        return [(p, p.weighted(c)) for p, c in passes]
 
     def _split(self, vector: Tensor) -> list[list[Tensor]]:
         """A vector as the parameters of each network."""

@@ -23,7 +23,7 @@ from torchlpr.curvature import Factor, solve_vector
 from torchlpr.training.problem import Linearisation, Problem
 from torchlpr.training.relative_spectrum import relative_spectrum
 from torchlpr.training.second_order_state import LMSettings, SecondOrderState
-from torchlpr.training.steihaug import TrustRegionStep, steihaug
+from torchlpr.training.steihaug import SteihaugPath, TrustRegionStep
 
 __all__ = ["newton"]
 
@@ -35,6 +35,8 @@ MEASURABLE = 1e-12  # smaller decreases, relative to the loss, drown in its roun
 FLAT = -1e-6  # relative curvature: a network of linear layers has directions of exactly zero
 FIRST_RADIUS = 1e-3  # least first radius in units of the residual's norm
 ACCEPT, POOR, GOOD, SHRINK, EXPAND = 1e-4, 0.25, 0.75, 0.5, 2.0
+NEXT, LEAST = 0.5, 1 / 16  # after a refusal: the error that is aimed at, and the least factor
+SETTLED = 0.05  # share of the promised decrease below which a correction was the last
 FALLS = 0.9
 
 
@@ -58,10 +60,8 @@ def newton(
     """
     with tqdm(total=settings.newton_steps, desc="newton", disable=not progress) as bar:
         bar.update(state.steps_of(1))
-        here, where = None, state.weights
         while state.steps_of(1) < settings.newton_steps and not state.done:
-            if here is None or state.weights is not where:  # else the last step was refused
-                here, where = problem.linearise(state.weights), state.weights
+            here = problem.linearise(state.weights)
             state.record(here.loss, here.gradient)
             relative = problem.relative(here.gradient, state.weights)
             bar.set_postfix_str(
@@ -93,13 +93,14 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
             hessian = problem.rough_hessian(here, state.weights)
         else:
             _, hessian = problem.derivatives(state.weights)
-        step = steihaug(here.gradient, hessian, solve, state.radius, accuracy, PRODUCTS)
-        state.products += step.products
-        if step.predicted > MEASURABLE * here.loss:
-            _by_loss(problem, here, state, factor, step)
+        path = SteihaugPath(here.gradient, hessian, solve, accuracy, PRODUCTS)
+        moved = _by_loss(problem, here, state, factor, path.within)
+        state.products += path.products
+        if moved:
             return
         # the loss cannot tell any more, but the gradient can
-        trial, _ = _corrected(problem, here, factor, state.weights, step.step)[-1]
+        step = path.within(state.radius).step
+        trial, _ = _corrected(problem, here, factor, state.weights, step)[-1]
         gradient = problem.linearise(trial).gradient
         less = float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2
         if less and float(gradient.norm()) < float(here.gradient.norm()):
@@ -112,14 +113,14 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
         state.done, state.ends = True, (spectrum.smallest, spectrum.largest)
         return
     # a saddle: leave it along the direction of negative curvature
-    downhill = -math.copysign(state.radius, float(here.gradient @ spectrum.direction))
-    away = downhill * spectrum.direction
-    predicted = -float(here.gradient @ away) - 0.5 * spectrum.smallest * state.radius**2
-    if predicted <= MEASURABLE * here.loss:
-        state.done = True
-        return
-    escape = TrustRegionStep(away, predicted, spectrum.products, "negative curvature")
-    _by_loss(problem, here, state, factor, escape)
+    slope = float(here.gradient @ spectrum.direction)
+
+    def along(radius: float) -> TrustRegionStep:
+        predicted = abs(slope) * radius - 0.5 * spectrum.smallest * radius**2
+        away = -math.copysign(radius, slope) * spectrum.direction
+        return TrustRegionStep(away, predicted, radius, "negative curvature")
+
+    state.done = not _by_loss(problem, here, state, factor, along)
 
 
 def _by_loss(
@@ -127,30 +128,47 @@ def _by_loss(
     here: Linearisation,
     state: SecondOrderState,
     factor: Factor,
-    step: TrustRegionStep,
-) -> None:
-    """Take the step if the loss falls as promised, and adapt the radius."""
-    trials = _corrected(problem, here, factor, state.weights, step.step)
-    best, lowest = min(trials, key=lambda trial: trial[1])
-    gain = (here.loss - lowest) / step.predicted
-    if gain > ACCEPT:
-        state.weights = best
-    if gain < POOR:
-        state.radius *= SHRINK
-    elif gain > GOOD and step.ended != "converged":
-        state.radius *= EXPAND
+    within: Callable[[float], TrustRegionStep],
+) -> bool:
+    """Take the longest step by which the loss falls as promised, and adapt the radius.
+
+    Returns:
+        Whether there is one; else what is promised drowns in the rounding of the loss.
+    """
+    while True:
+        step = within(state.radius)
+        if step.predicted <= MEASURABLE * here.loss:
+            return False
+        trials = _corrected(
+            problem, here, factor, state.weights, step.step, SETTLED * step.predicted
+        )
+        best, lowest = min(trials, key=lambda trial: trial[1])
+        gain = (here.loss - lowest) / step.predicted
+        if gain > GOOD and step.ended != "converged":
+            state.radius *= EXPAND
+        elif gain < POOR:
+            state.radius = step.norm * min(max(NEXT / (1 - gain), LEAST), SHRINK)
+        if gain > ACCEPT:
+            state.weights = best
+            return True
 
 
 def _corrected(
-    problem: Problem, here: Linearisation, factor: Factor, weights: Tensor, step: Tensor
+    problem: Problem,
+    here: Linearisation,
+    factor: Factor,
+    weights: Tensor,
+    step: Tensor,
+    worth: float = -math.inf,
 ) -> list[tuple[Tensor, float]]:
-    """Weights and loss after a step, and after each correction of the residuals."""
+    """Weights and loss after a step, and after each correction of the residuals that pays."""
     promised = here.residuals + here.rows @ step
     trial, trials = weights + step, list[tuple[Tensor, float]]()
     while True:
         residuals = problem.residuals(trial)
         loss = problem.value(residuals, trial)
         trials.append((trial, loss if math.isfinite(loss) else math.inf))
-        if len(trials) > CORRECTIONS:
+        settled = len(trials) > 1 and trials[-2][1] - loss <= worth
+        if settled or len(trials) > CORRECTIONS:
             return trials
         trial = trial - solve_vector(factor, (residuals - promised) @ here.rows)

@@ -120,8 +120,12 @@ class Problem:
             raise FloatingPointError(
                 f"the loss is {loss}; look at energies and features, or start from other weights"
             )
-        self.set(weights)
-        rows = training_rows(self.model, self.batch, self.objective)
+        network = self._network(weights)
+        if network is not None:
+            rows = network.rows()
+        else:
+            self.set(weights)
+            rows = training_rows(self.model, self.batch, self.objective)
         gradient = residuals @ rows + self.mu * weights
         return Linearisation(loss, residuals, rows, gradient)
 

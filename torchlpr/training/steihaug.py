@@ -3,7 +3,9 @@ r"""The trust-region subproblem by preconditioned conjugate gradients.
 .. math:: \min_d \; g^\top d + \tfrac12 d^\top H d \quad\text{with}\quad d^\top M d \le \Delta^2
 
 M is the Gauss-Newton Hessian and preconditioner: where the residuals' second derivatives vanish, H
-is M and one product is enough. Directions of negative curvature are followed to the boundary.
+is M and one product is enough. Directions of negative curvature are followed to the boundary. The
+iterates move away from zero in the norm of M, so a smaller radius ends on the same path earlier
+and needs no product that a larger one has not needed.
 
 Source: Steihaug, SIAM J. Numer. Anal. 20, 626 (1983); Conn, Gould, Toint, Trust-Region Methods
 (SIAM, 2000), algorithm 7.5.1 and section 7.5.1 for the norms by recursion.
@@ -19,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["TrustRegionStep", "steihaug"]
+__all__ = ["SteihaugPath", "TrustRegionStep"]
 
 Ending = Literal["converged", "boundary", "negative curvature", "limit"]
 
@@ -31,70 +33,126 @@ class TrustRegionStep:
     Attributes:
         step: d, shape (P,).
         predicted: decrease of the quadratic model, -(g.d + d.H d/2).
-        products: Hessian-vector products used.
+        norm: of the step, that of M.
         ended: "converged", at the "boundary", on "negative curvature", or at the "limit" of
             products.
     """
 
     step: Tensor
     predicted: float
-    products: int
+    norm: float
     ended: Ending
 
 
-def steihaug(
-    gradient: Tensor,
-    hessian: Callable[[Tensor], Tensor],
-    solve: Callable[[Tensor], Tensor],
-    radius: float,
-    tolerance: float,
-    limit: int,
-) -> TrustRegionStep:
-    """Minimise the quadratic model inside the ball, approximately.
+@dataclass(frozen=True)
+class _Leg:
+    """From one iterate d towards the next along p."""
+
+    direction: Tensor
+    curvature: float  # p.H p
+    size: float  # r.M^-1 r of the residual r there, which is -r.p too
+    step_step: float  # d.M d, d.M p and p.M p by recursion: products with M are never needed
+    step_dir: float
+    dir_dir: float
+
+    @property
+    def length(self) -> float:
+        """To the minimum along p."""
+        return self.size / self.curvature if self.curvature > 0 else math.inf
+
+    def square(self, length: float) -> float:
+        """|d + t p|_M^2."""
+        return self.step_step + 2 * length * self.step_dir + length**2 * self.dir_dir
+
+    def to_boundary(self, radius: float) -> float:
+        """The positive t with |d + t p|_M = radius."""
+        room = max(radius**2 - self.step_step, 0.0)
+        root = math.sqrt(self.step_dir**2 + self.dir_dir * room)
+        return (root - self.step_dir) / self.dir_dir
+
+
+class SteihaugPath:
+    """The way from zero to the minimum of the quadratic model, walked as far as is asked.
 
     Args:
         gradient: g, shape (P,), not zero.
         hessian: v to H v, symmetric, of any signature.
         solve: v to M^-1 v, positive definite.
-        radius: of the ball in the norm of M.
         tolerance: of the preconditioned residual, relative to its start.
-        limit: products at most.
-
-    Returns:
-        The step and the decrease it promises.
+        limit: products at most; each leaves a vector in memory.
     """
-    step, product = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    residual, solved = gradient.clone(), solve(gradient)
-    direction = -solved
-    size = start = float(residual @ solved)
-    # d.M d, d.M p and p.M p by recursion: products with M itself are never needed
-    step_step, step_dir, dir_dir = 0.0, 0.0, size
-    ended: Ending = "limit"
-    used = 0
-    while used < limit and ended == "limit":
-        used += 1
-        image = hessian(direction)
-        curvature = float(direction @ image)
-        length = size / curvature if curvature > 0 else math.inf
-        further = step_step + 2 * length * step_dir + length**2 * dir_dir
-        if curvature <= 0 or further >= radius**2:
-            length = _to_boundary(step_step, step_dir, dir_dir, radius)
-            ended = "negative curvature" if curvature <= 0 else "boundary"
-        step, product = step + length * direction, product + length * image
-        residual = residual + length * image
-        solved = solve(residual)
-        previous, size = size, float(residual @ solved)
-        if ended == "limit" and size <= tolerance**2 * start:
-            ended = "converged"
-        ratio = size / previous
-        step_step = further
-        step_dir = ratio * (step_dir + length * dir_dir)
-        dir_dir = size + ratio**2 * dir_dir
-        direction = -solved + ratio * direction
-    return TrustRegionStep(step, -float(gradient @ step + 0.5 * (step @ product)), used, ended)
 
+    def __init__(
+        self,
+        gradient: Tensor,
+        hessian: Callable[[Tensor], Tensor],
+        solve: Callable[[Tensor], Tensor],
+        tolerance: float,
+        limit: int,
+    ) -> None:
+        self._hessian, self._solve = hessian, solve
+        self._tolerance, self._limit = tolerance, limit
+        self._legs, self._residual = list[_Leg](), gradient
+        self._ended: Ending | None = None
+        solved = solve(gradient)
+        size = float(gradient @ solved)
+        self._begin(-solved, size, 0.0, 0.0, size)
 
-def _to_boundary(step_step: float, step_dir: float, dir_dir: float, radius: float) -> float:
-    """The positive t with |d + t p|_M = radius."""
-    room = max(radius**2 - step_step, 0.0)
-    return (-step_dir + math.sqrt(step_dir**2 + dir_dir * room)) / dir_dir
+    @property
+    def products(self) -> int:
+        """Hessian-vector products used so far."""
+        return len(self._legs)
+
+    def within(self, radius: float) -> TrustRegionStep:
+        """Minimise the quadratic model inside the ball, approximately.
+
+        Args:
+            radius: of the ball in the norm of M.
+
+        Returns:
+            The step and the decrease it promises.
+        """
+        step, decrease, number = torch.zeros_like(self._residual), 0.0, 0
+        while True:
+            leg = self._legs[number]
+            length = leg.length
+            outside = leg.curvature <= 0 or leg.square(length) >= radius**2
+            if outside:
+                length = leg.to_boundary(radius)
+            step = step + length * leg.direction
+            decrease += length * (leg.size - 0.5 * length * leg.curvature)
+            if outside:
+                ended: Ending = "negative curvature" if leg.curvature <= 0 else "boundary"
+                return TrustRegionStep(step, decrease, radius, ended)
+            number += 1
+            if number == len(self._legs):
+                if self._ended is None:
+                    self._extend()
+                if self._ended is not None:
+                    norm = math.sqrt(leg.square(length))
+                    return TrustRegionStep(step, decrease, norm, self._ended)
+
+    def _extend(self) -> None:
+        """Walk the last leg to its end, and look on from there."""
+        leg = self._legs[-1]
+        self._residual = self._residual + leg.length * self._image
+        solved = self._solve(self._residual)
+        size = float(self._residual @ solved)
+        if size <= self._tolerance**2 * self._legs[0].size:
+            self._ended = "converged"
+        elif len(self._legs) >= self._limit:
+            self._ended = "limit"
+        else:
+            ratio = size / leg.size
+            between = ratio * (leg.step_dir + leg.length * leg.dir_dir)
+            self._begin(
+                ratio * leg.direction - solved,
+                size,
+                leg.square(leg.length),
+                between,
+                size + ratio**2 * leg.dir_dir,
+            )
+
+    def _begin(self, direction: Tensor, size: float, *norms: float) -> None:
+        self._image = self._hessian(direction)
+        self._legs.append(_Leg(direction, float(direction @ self._image), size, *norms))

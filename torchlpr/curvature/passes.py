@@ -15,41 +15,62 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from torchlpr.models.activations import curve
+from torchlpr.models.activations import derivatives
 from torchlpr.models.affine import affine
 
-__all__ = ["NetworkPass"]
+__all__ = ["NetworkPass", "Tangents", "Weighted"]
+
+
+class Tangents(NamedTuple):
+    """Along a direction of the weights, of what enters and what leaves each activation function."""
+
+    before: list[Tensor]
+    after: list[Tensor]
+
+
+class Weighted(NamedTuple):
+    """Factors c of the atoms times signals, of each layer, and times what bends before it."""
+
+    signals: list[Tensor]
+    bends: list[Tensor]
 
 
 class NetworkPass:
-    """A network at its weights and n atoms.
+    """A network at its weights and n atoms; what is not asked for is not computed.
 
     Args:
         network: linear layers with activation functions between them.
         x: features, shape (n, features).
 
     Attributes:
+        inputs: activations at the input of each linear layer, the features first.
         energies: shape (n,).
     """
 
     def __init__(self, network: nn.Module, x: Tensor) -> None:
         assert isinstance(network, nn.Sequential)
         linear = [layer for layer in network if isinstance(layer, nn.Linear)]
-        bends = [layer for layer in network if not isinstance(layer, nn.Linear)]
-        self.weights = [layer.weight.detach().clone() for layer in linear]
-        self.biased = linear[0].bias is not None
-        self.inputs, self.curves = [x], list[tuple[Tensor, Tensor]]()
-        for layer, bend in zip(linear[:-1], bends, strict=True):
-            z = affine(self.inputs[-1], layer.weight, layer.bias)
-            value, slope, curvature = curve(bend, z)
-            self.inputs.append(value)
-            self.curves.append((slope, curvature))
-        last = linear[-1]
-        self.energies = affine(self.inputs[-1], last.weight, last.bias).squeeze(1)
+        self._functions = [layer for layer in network if not isinstance(layer, nn.Linear)]
+        self.weights = [layer.weight.detach().to(x.dtype, copy=True) for layer in linear]
+        biases = [b if b is None else b.detach().to(x.dtype) for b in (one.bias for one in linear)]
+        self._biased = biases[0] is not None
+        self.inputs, self._before = [x], list[Tensor]()
+        with torch.no_grad():
+            for weight, bias, function in zip(self.weights, biases, self._functions, strict=False):
+                self._before.append(affine(self.inputs[-1], weight, bias))
+                self.inputs.append(function(self._before[-1]))
+            self.energies = affine(self.inputs[-1], self.weights[-1], biases[-1]).squeeze(1)
+
+    @cached_property
+    def curves(self) -> list[tuple[Tensor, Tensor]]:
+        """Slope and curvature of each activation function."""
+        triples = zip(self._functions, self._before, self.inputs[1:], strict=True)
+        return [derivatives(*triple) for triple in triples]
 
     @cached_property
     def backward(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -108,62 +129,96 @@ class NetworkPass:
                 signal = torch.addcmul(second, signal @ self.weights[number], slope)
         return self._in_order(found)
 
-    def push(self, directions: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def weighted(self, c: Tensor) -> Weighted:
+        """What second derivatives of sum_k c_k E_k take from here, whatever the direction.
+
+        Args:
+            c: factors, shape (n, 1).
+
+        Returns:
+            c times signals and bends, each of the shape of its layer's output.
+        """
+        signals, before = self.backward
+        bends = [c * b * bend for b, (_, bend) in zip(before, self.curves, strict=True)]
+        return Weighted([c * signal for signal in signals], bends)
+
+    def push(self, directions: Sequence[Tensor]) -> Tangents:
         """Tangents along a direction of the weights.
 
         Args:
             directions: of each parameter of the network, in their order.
 
         Returns:
-            Those of the inputs of the activation functions, and of the energies, shape (n, 1).
+            Those of the inputs and outputs of the activation functions.
+        """
+        found = Tangents([], [])
+        weights, biases = self._of_layers(directions)
+        for number, (slope, _) in enumerate(self.curves):
+            z = affine(self.inputs[number], weights[number], biases[number])
+            if number:
+                z = z + affine(found.after[-1], self.weights[number])
+            found.before.append(z)
+            found.after.append(slope * z)
+        return found
+
+    def energy_change(self, directions: Sequence[Tensor], tangents: Tangents) -> Tensor:
+        """Tangents of the energies along a direction of the weights.
+
+        Args:
+            directions: of each parameter of the network, in their order.
+            tangents: as :meth:`push` gives them.
+
+        Returns:
+            Shape (n,).
         """
         weights, biases = self._of_layers(directions)
-        pushed, tangent = list[Tensor](), None
-        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-            z = affine(self.inputs[number], weight, bias)
-            if tangent is not None:
-                z = z + affine(tangent, self.weights[number])
-            pushed.append(z)
-            if number < len(self.curves):
-                tangent = self.curves[number][0] * z
-        return pushed[:-1], pushed[-1]
+        change = affine(self.inputs[-1], weights[-1], biases[-1])
+        if tangents.after:
+            change = change + affine(tangents.after[-1], self.weights[-1])
+        return change.squeeze(1)
 
     def second(
-        self, c: Tensor, directions: Sequence[Tensor], pushed: list[Tensor], signal: Tensor
+        self,
+        weighted: Weighted,
+        directions: Sequence[Tensor],
+        tangents: Tangents,
+        signal: Tensor | None = None,
     ) -> list[Tensor]:
         """Change of the gradients of sum_k c_k E_k along a direction of the weights.
 
         Args:
-            c: factors, shape (n, 1).
+            weighted: as :meth:`weighted` gives it.
             directions: of each parameter of the network, in their order.
-            pushed: as :meth:`push` gives them.
-            signal: change of the factors, shape (n, 1).
+            tangents: as :meth:`push` gives them.
+            signal: change of the factors c, shape (n, 1); None for zero.
 
         Returns:
             One tensor for each parameter of the network, in their order.
         """
         weights, _ = self._of_layers(directions)
-        signals, before = self.backward
         found = list[tuple[Tensor, Tensor]]()
         for number in range(len(self.weights) - 1, -1, -1):
-            mixed = signal.mT @ self.inputs[number]
+            mixed = torch.zeros_like(weights[number])
+            total = mixed.new_zeros(len(mixed))
+            if signal is not None:
+                mixed, total = signal.mT @ self.inputs[number], signal.sum(0)
             if number:
-                slope, bend = self.curves[number - 1]
-                own = c * signals[number]
-                mixed = mixed + own.mT @ (slope * pushed[number - 1])
-                found.insert(0, (mixed, signal.sum(0)))
-                back = affine(signal, self.weights[number].mT) + affine(own, weights[number].mT)
-                signal = slope * back + c * before[number - 1] * bend * pushed[number - 1]
-            else:
-                found.insert(0, (mixed, signal.sum(0)))
+                own = weighted.signals[number]
+                mixed = mixed + own.mT @ tangents.after[number - 1]
+                back = affine(own, weights[number].mT)
+                if signal is not None:
+                    back = back + affine(signal, self.weights[number].mT)
+                bent = weighted.bends[number - 1] * tangents.before[number - 1]
+                signal = torch.addcmul(bent, self.curves[number - 1][0], back)
+            found.insert(0, (mixed, total))
         return self._in_order(found)
 
     def _in_order(self, layers: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        return [part for layer in layers for part in (layer if self.biased else layer[:1])]
+        return [part for layer in layers for part in (layer if self._biased else layer[:1])]
 
     def _of_layers(
         self, parts: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
-        if self.biased:
+        if self._biased:
             return parts[::2], parts[1::2]
         return parts, [None] * len(parts)
