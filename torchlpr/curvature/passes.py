@@ -88,13 +88,17 @@ class NetworkPass:
 
     def to(self, x: Tensor) -> NetworkPass:
         """The same in the precision of features that are there already."""
+
+        def cast(parts: Sequence[Tensor]) -> list[Tensor]:
+            return [part.to(x).contiguous() for part in parts]  # one order in memory, for speed
+
         twin = copy.copy(self)
-        twin.weights = [w.to(x) for w in self.weights]
-        twin.inputs = [x, *(a.to(x) for a in self.inputs[1:])]
-        twin.curves = [(slope.to(x), bend.to(x)) for slope, bend in self.curves]
-        twin.energies = self.energies.to(x)
+        twin.weights, twin.energies = cast(self.weights), self.energies.to(x)
+        twin.inputs = [x, *cast(self.inputs[1:])]
+        slopes, bends = zip(*self.curves, strict=True) if self.curves else ((), ())
+        twin.curves = list(zip(cast(slopes), cast(bends), strict=True))
         signals, before = self.backward
-        twin.backward = [s.to(x) for s in signals], [b.to(x) for b in before]
+        twin.backward = cast(signals), cast(before)
         return twin
 
     def gradients(self, c: Tensor, v: Tensor | None = None) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["Linear", "affine"]
@@ -12,8 +13,8 @@ FEW = 32  # rows; also what a function of one atom sees below vmap
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """X W^T + b.
 
-    As (W x^T)^T, which in float64 takes BLAS a third of the time where outputs are few: the long
-    side of the result then lies along its columns.
+    In double precision as (W x^T)^T, which takes BLAS a third of the time where outputs are few:
+    the long side of the result then lies along its columns.
 
     Args:
         x: shape (..., in).
@@ -21,9 +22,9 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         bias: b, shape (out,), or None.
 
     Returns:
-        Shape (..., out), in column-major order.
+        Shape (..., out), of double precision in column-major order.
     """
-    if x.ndim < 2 or len(x) < FEW:
+    if x.ndim < 2 or len(x) < FEW or x.dtype != torch.float64:
         return nn.functional.linear(x, weight, bias)
     out = (weight @ x.flatten(0, -2).mT).mT.unflatten(0, x.shape[:-1])
     return out if bias is None else out + bias
