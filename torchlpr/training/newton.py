@@ -29,7 +29,7 @@ __all__ = ["newton"]
 
 CORRECTIONS = 3  # with fewer it takes more steps
 ACCURACY = 0.1  # of the conjugate gradients, far from the minimum
-ROUGH = 1e-2  # accuracy for which second derivatives in single precision are good enough
+ROUGH = 1e-3  # accuracy for which second derivatives in single precision are good enough
 PRODUCTS = 200  # of one step, at most
 MEASURABLE = 1e-12  # smaller decreases, relative to the loss, drown in its rounding
 FLAT = -1e-6  # relative curvature: a network of linear layers has directions of exactly zero
