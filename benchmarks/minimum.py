@@ -53,7 +53,7 @@ GRID = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 SEEDS = {1.0: 5, 10.0: 5, 0.01: 5}  # for each factor of the chosen mu
 TRAIN, VALIDATION, TEST = 100, 60, 100
 PART = 100, 500  # epochs of Adam that are timed
-HELD, SHIFT = 10, 3e-4  # atoms, and their shift in units of 1/sqrt(LPR)
+HELD, SHIFT = 10, 1e-4  # atoms, and their shift in units of 1/sqrt(LPR)
 ADAM = AdamSettings(epochs=25_000)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.oracles import extended_precision
-from torchlpr.curvature import MatrixFreeSettings, build
+from torchlpr.curvature import MatrixFreeSettings, RowSpace, build
 from torchlpr.rigidity import prediction_rigidity
 from torchlpr.rigidity.evaluation import Evaluation
 
@@ -68,6 +68,9 @@ def test_against_extended_precision(size: str, spectrum: str, ratio: float) -> N
         error = np.abs(found.mu_fraction.numpy() - fraction)
         assert (error <= 8 * EPS * np.sqrt(fraction / ratio) + floor).all(), shape
         assert error.max() <= 2e-9, shape
+        if isinstance(factor, RowSpace):
+            found_values = factor.values(torch.from_numpy(gradients))
+            np.testing.assert_allclose(found_values, value, rtol=TOLERANCE)
     rigidity = prediction_rigidity(torch.from_numpy(rows), torch.from_numpy(gradients), mu)
     np.testing.assert_allclose(rigidity, 1 / value, rtol=TOLERANCE)
 

@@ -113,10 +113,31 @@ def test_rigidity_takes_it_for_many_atoms(types: tuple[int, ...], tolerance: flo
     torch.testing.assert_close(rigidity.local(test), expected, rtol=1e-9, atol=0)
     assert vars(rigidity)["_span"] is not None
     torch.testing.assert_close(rigidity.local(few), alone, rtol=1e-9, atol=0)
+    both = rigidity.atoms(test)  # LPR alone is found by less work
+    torch.testing.assert_close(both.rigidity, expected, rtol=1e-9, atol=0)
     changed = rigidity.add(few)  # has other rows, and so another span
     everything = AtomBatch.cat([train, few])
     expected = dense(model, everything, test, objective.mu)
     torch.testing.assert_close(changed.local(test), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-10])
+def test_what_is_prepared_is_not_done_again(tolerance: float) -> None:
+    model, train, test = make_problem((14,))
+    objective = Objective(mu=1e-5 * largest(model, train))
+    rigidity = Rigidity(model, train, objective, "row", tolerance=tolerance)
+    few = test.select(torch.arange(20))
+    assert "triangle" not in vars(rigidity.factor)  # it is factorised when it is needed
+    rigidity.prepare(test)
+    span = vars(rigidity)["_span"]
+    assert "triangle" in vars(span.factor.factor)
+    assert "triangle" not in vars(rigidity.factor)
+    torch.testing.assert_close(
+        rigidity.local(test), dense(model, train, test, objective.mu), rtol=1e-9, atol=0
+    )
+    assert vars(rigidity)["_span"] is span
+    rigidity.prepare(few)
+    assert "triangle" in vars(rigidity.factor)
 
 
 def test_a_subset_of_weights_or_little_memory_does_without() -> None:

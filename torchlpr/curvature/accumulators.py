@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torchlpr.curvature.factor import check_finite, regulariser_vector
 from torchlpr.curvature.parameter_space import ParameterSpace
-from torchlpr.curvature.row_matrix import find_rows, gram_matrix
+from torchlpr.curvature.row_matrix import Gram, find_rows
 from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.triangles import fold_rows
 from torchlpr.errors import InputError
@@ -43,7 +43,7 @@ class RowAccumulator:
     ) -> None:
         self.n_parameters, self.n_rows = n_parameters, 0
         self._buffer = torch.empty(capacity, n_parameters, dtype=torch.float64, device=device)
-        self._gram: Tensor | None = None
+        self._gram: Gram | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -51,14 +51,14 @@ class RowAccumulator:
         return self._buffer[: self.n_rows]
 
     @property
-    def gram(self) -> Tensor:
-        """R R^T, shape (M, M), computed once for all factors of the same rows."""
+    def gram(self) -> Gram:
+        """R R^T for all factors of the same rows."""
         if self._gram is None:
-            self._gram = gram_matrix(self.rows)
+            self._gram = Gram(self.rows)
         return self._gram
 
     @gram.setter
-    def gram(self, products: Tensor) -> None:
+    def gram(self, products: Gram) -> None:
         self._gram = products
 
     def update(self, rows: Tensor) -> None:
@@ -85,8 +85,9 @@ class RowAccumulator:
             rows: rows that went in, shape (k, P), equal to 1e-9 of their length.
         """
         keep = find_rows(self.rows, _checked(rows, self.n_parameters, self._buffer))
-        self._gram = None if self._gram is None else self._gram[keep][:, keep]
+        known = None if self._gram is None else vars(self._gram).get("matrix")
         self._buffer, self.n_rows = self.rows[keep], len(keep)
+        self._gram = None if known is None else Gram(self.rows, known[keep][:, keep])
 
     def factor(self, mu: float | Tensor) -> RowSpace:
         """Factorise with a regulariser; later updates leave that factor as it is.

@@ -74,6 +74,22 @@ class DeflatedRows:
         self._check(found, lost)
         return QuadraticForm(found.forms.value, (found.forms.regulariser - lost).clamp(min=0))
 
+    def values_(self, gradients: Tensor) -> Tensor:
+        """g^T H^-1 g without the regulariser's share; the gradients are overwritten.
+
+        Args:
+            gradients: shape (K, P), float64.
+
+        Returns:
+            Shape (K,).
+
+        Raises:
+            InputError: if the bound of the error of products in float32 is too large.
+        """
+        if isinstance(self.factor, RowSpace):
+            return self.factor.values(self._map.half_(gradients))
+        return self.quadratic_form_(gradients).value
+
     def _lost(self, damped: Tensor, alpha: Tensor) -> Tensor:
         """What the damped directions take away from the regulariser's share."""
         inside = affine(damped, self._map.right)

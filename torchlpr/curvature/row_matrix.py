@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from torchlpr.errors import InputError
 
-__all__ = ["find_rows", "gram_matrix"]
+__all__ = ["Gram", "find_rows", "gram_matrix"]
 
 GRAM_BLOCK = 128
 # rows computed twice differ by rounding; different structures differ by far more
 SAME_ROW = 1e-9
+
+
+class Gram:
+    """R R^T, computed where it is first needed and once for all factors of the same rows.
+
+    Args:
+        rows: R, shape (M, P).
+        matrix: R R^T, where it is already known.
+    """
+
+    def __init__(self, rows: Tensor, matrix: Tensor | None = None) -> None:
+        self._rows = rows
+        if matrix is not None:
+            self.matrix = matrix
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """Shape (M, M)."""
+        return gram_matrix(self._rows)
 
 
 def gram_matrix(rows: Tensor) -> Tensor:

@@ -12,10 +12,13 @@ in alpha enters squared (see :mod:`torchlpr.curvature.residual_form`). The diffe
 
 needs one product with R instead of two and cancels near the row space. It is taken for those
 gradients alone for which 2 eps (g^T diag(1/mu) g + tr(K) |alpha|^2), a bound of its rounding
-error, is negligible. The rows are kept as they are, so that factors of several mu share them.
+error, is negligible. The rows are kept as they are, so that factors of several mu share them. K is
+factorised when it is first needed: many atoms are evaluated by what is left of the rows alone.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,7 +30,7 @@ from torchlpr.curvature.residual_form import (
     VALUE_ERROR,
     corrected,
 )
-from torchlpr.curvature.row_matrix import find_rows, gram_matrix
+from torchlpr.curvature.row_matrix import Gram, find_rows, gram_matrix
 from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.triangles import drop_columns, stacked_triangle
 
@@ -47,13 +50,13 @@ class RowSpace:
         rows: R, shape (M, P), float64; shared, not copied.
         mu: strength of the regulariser, shape () or (P,), all positive.
         triangle: upper factor T of K = T^T T, where it is already known, shape (M, M).
-        gram: R R^T, where it is already known and mu is a number, shape (M, M).
+        gram: R R^T, which other factors may share, where mu is a number.
     """
 
     shape_name = "row space"
 
     def __init__(
-        self, rows: Tensor, mu: Tensor, triangle: Tensor | None = None, gram: Tensor | None = None
+        self, rows: Tensor, mu: Tensor, triangle: Tensor | None = None, gram: Gram | None = None
     ) -> None:
         self.n_rows, self.n_parameters = rows.shape
         self.mu = mu
@@ -61,33 +64,37 @@ class RowSpace:
         # trace bound, never below; few rows at a time where they are long
         step = max(1, min(64, BLOCK // max(1, self.n_parameters)))
         self.condition = 1.0 + sum(float(self._norm(b).sum()) for b in rows.detach().split(step))
-        self._triangle = self._factorise(gram) if triangle is None else triangle
+        self._gram = gram
+        if triangle is not None:
+            self.triangle = triangle
+        elif rows.requires_grad:  # now, as later nobody may want the graph
+            self.triangle = self._factorise()
 
     @property
     def rows(self) -> Tensor:
         """R, shape (M, P)."""
         return self._rows
 
-    @property
+    @cached_property
     def triangle(self) -> Tensor:
         """Upper T with T^T T = K, shape (M, M)."""
-        return self._triangle
+        return self._factorise()
 
-    def _factorise(self, gram: Tensor | None) -> Tensor:
+    def _factorise(self) -> Tensor:
         identity = torch.eye(self.n_rows, dtype=torch.float64, device=self._rows.device)
         if self.condition < CHOLESKY_LIMIT:
             if self.mu.ndim:
                 scaled = self._rows * self.mu.rsqrt()
                 return torch.linalg.cholesky(gram_matrix(scaled) + identity, upper=True)
-            gram = gram_matrix(self._rows) if gram is None else gram
-            return torch.linalg.cholesky(gram / self.mu + identity, upper=True)
+            gram, self._gram = self._gram or Gram(self._rows), None  # it is needed only once
+            return torch.linalg.cholesky(gram.matrix / self.mu + identity, upper=True)
         root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
         return stacked_triangle(self._rows.mT, root, identity)
 
     def _solve_gram(self, right: Tensor) -> Tensor:
         """Rows x with K x = right, shape (k, M) to (k, M)."""
-        half = torch.linalg.solve_triangular(self._triangle, right, upper=True, left=False)
-        return torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
+        half = torch.linalg.solve_triangular(self.triangle, right, upper=True, left=False)
+        return torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
 
     def _weighted(self, vectors: Tensor) -> Tensor:
         """R diag(1/mu) v of each vector, shape (k, P) to (k, M)."""
@@ -156,6 +163,28 @@ class RowSpace:
             )
         return QuadraticForm(value, share), alpha
 
+    def values(self, gradients: Tensor) -> Tensor:
+        """g^T H^-1 g without the regulariser's share, for which half of the M x M work is enough.
+
+        Args:
+            gradients: shape (K, P), float64.
+
+        Returns:
+            Shape (K,).
+        """
+        norm = self._norm(gradients)
+        half = torch.linalg.solve_triangular(
+            self.triangle, self._weighted(gradients), upper=True, left=False
+        )
+        data = half.square().sum(1)
+        value = norm - data
+        # |T^-T w|^2 is at least |alpha|^2, and so is what it bounds
+        error = 2 * torch.finfo(torch.float64).eps * (norm + self.condition * data)
+        unsafe = (~(error <= DIFFERENCE_ERROR * value)).nonzero().squeeze(1)
+        for part in unsafe.split(max(1, len(gradients) // 4)):
+            value[part] = self.quadratic_form(gradients[part]).value
+        return value
+
     def _residual_form(
         self, gradients: Tensor, alpha: Tensor | None = None
     ) -> tuple[QuadraticForm, Tensor]:
@@ -184,7 +213,7 @@ class RowSpace:
 
     def effective_dof(self) -> float:
         """tr(H^-1 R^T R) = M - tr(K^-1), as a sum over eigenvalues that cannot cancel."""
-        s = torch.linalg.svdvals(self._triangle).square()  # eigenvalues of K, at least 1
+        s = torch.linalg.svdvals(self.triangle).square()  # eigenvalues of K, at least 1
         return float(((s - 1) / s).clamp(min=0).sum())
 
     def update(self, rows: Tensor) -> RowSpace:
@@ -207,7 +236,7 @@ class RowSpace:
         last = torch.cat([alpha.mT, identity])
         root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
         corner = stacked_triangle(residual.mT, root, last)
-        top = torch.cat([self._triangle, self._triangle @ alpha.mT], dim=1)
+        top = torch.cat([self.triangle, self.triangle @ alpha.mT], dim=1)
         bottom = torch.cat([corner.new_zeros(len(rows), self.n_rows), corner], dim=1)
         return RowSpace(torch.cat([self._rows, rows]), self.mu, torch.cat([top, bottom]))
 
@@ -224,7 +253,7 @@ class RowSpace:
             InputError: if a row is not among those of the factor.
         """
         keep = find_rows(self._rows, rows)
-        return RowSpace(self._rows[keep], self.mu, drop_columns(self._triangle, keep))
+        return RowSpace(self._rows[keep], self.mu, drop_columns(self.triangle, keep))
 
     def spectrum(self) -> Spectrum:
         """The decomposition that serves any number of mu (a vector mu is scaled as a whole)."""
@@ -236,4 +265,4 @@ class RowSpace:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Rows, mu and the triangle."""
-        return {"rows": self._rows, "mu": self.mu, "triangle": self._triangle}
+        return {"rows": self._rows, "mu": self.mu, "triangle": self.triangle}

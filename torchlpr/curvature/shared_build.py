@@ -16,6 +16,7 @@ from torchlpr.curvature.gauss_newton import Shape, choose_shape
 from torchlpr.curvature.gradients import CHUNK_BYTES, parameter_count
 from torchlpr.curvature.memory import ShapeName, fitting_shape, predict_memory
 from torchlpr.curvature.row_chunks import training_row_chunks
+from torchlpr.curvature.row_matrix import Gram
 from torchlpr.curvature.streaming import accumulate, accumulate_batch
 from torchlpr.curvature.subsets import Subset
 from torchlpr.curvature.triangles import fold_rows
@@ -137,7 +138,7 @@ def merged(part: Accumulator, ranks: Ranks) -> Accumulator:
         rows = ranks.gather(part.rows)
         whole = RowAccumulator(part.n_parameters, rows.device)
         whole.load_state_dict({"rows": rows})
-        whole.gram = ranks.gather(part.rows @ rows.mT)
+        whole.gram = Gram(whole.rows, ranks.gather(part.rows @ rows.mT))
         return whole
     state = part.state_dict()
     triangle = TriangleAccumulator(part.n_parameters, state["added"].device)

@@ -30,8 +30,8 @@ from torchlpr.rigidity.many_atoms import (
     span_pays,
     span_within,
 )
-from torchlpr.rigidity.prediction import checked_forms, quadratic_forms
-from torchlpr.rigidity.sharing import collect_shared, evaluate_shared
+from torchlpr.rigidity.prediction import checked_forms, checked_values, quadratic_forms
+from torchlpr.rigidity.sharing import Fields, collect_shared, evaluate_shared
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.sharing import share_of_atoms, share_of_structures
 
@@ -74,21 +74,7 @@ class Evaluator(Kept):
         Returns:
             Rigidities in 1/eV^2 and mu-fractions, shape (atoms,) each, float64.
         """
-        same = same_environments(batch, self.ranks) if self.tolerance > 0 else None
-        if same is not None:
-            first, owner = same
-            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
-            once = self.atoms(alone.to(batch.features.device))
-            return Evaluation(once.rigidity[owner], once.mu_fraction[owner])
-        span = self._span if span_pays(batch, self.factor) else None
-        if span is None:
-            chunks = self._atom_chunks(batch)
-            return Evaluation(*evaluate_shared(self._evaluate, chunks, self.factor, self.ranks))
-        check_parameters(self.model, batch.features)
-        mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
-        parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
-        forms = (Evaluation.of(checked_forms(span.quadratic_form(*part))) for part in parts)
-        return Evaluation(*collect_shared(_shown(forms, len(mine)), self.ranks))
+        return Evaluation(*self._of_atoms(batch))
 
     def intervals(self, batch: AtomBatch) -> Interval:
         """Certified interval of every atom's LPR and mu-fraction.
@@ -122,7 +108,7 @@ class Evaluator(Kept):
 
     def local(self, batch: AtomBatch) -> Tensor:
         """Local prediction rigidity of every atom in 1/eV^2, shape (atoms,)."""
-        return self.atoms(batch).rigidity
+        return self._of_atoms(batch, fractions=False)[0]
 
     def total(self, batch: AtomBatch) -> Tensor:
         """Rigidity of every structure's energy per atom in 1/eV^2, shape (structures,)."""
@@ -131,6 +117,35 @@ class Evaluator(Kept):
     def mu_fraction(self, batch: AtomBatch) -> Tensor:
         """Share of the regulariser in every atom's LPR, in (0, 1], shape (atoms,)."""
         return self.atoms(batch).mu_fraction
+
+    def prepare(self, batch: AtomBatch) -> None:
+        """Do now what the first evaluation of as many atoms would do once.
+
+        Args:
+            batch: any structures with the model's features, as many as will be evaluated at once.
+        """
+        if span_pays(batch, self.factor) and self._span is not None:
+            self._span.prepare()
+        elif isinstance(self.factor, RowSpace):
+            _ = self.factor.triangle
+
+    def _of_atoms(self, batch: AtomBatch, fractions: bool = True) -> list[Tensor]:
+        """Rigidities, and where they are asked for mu-fractions, shape (atoms,) each."""
+        same = same_environments(batch, self.ranks) if self.tolerance > 0 else None
+        if same is not None:
+            first, owner = same
+            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
+            once = self._of_atoms(alone.to(batch.features.device), fractions)
+            return [field[owner] for field in once]
+        span = self._span if span_pays(batch, self.factor) else None
+        if span is None:
+            chunks = self._atom_chunks(batch)
+            return evaluate_shared(self._evaluate, chunks, self.factor, self.ranks)
+        check_parameters(self.model, batch.features)
+        mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
+        parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
+        fields = (_fields(span, *part, fractions) for part in parts)
+        return collect_shared(_shown(fields, len(mine)), self.ranks)
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         if self._in_float32 is None:
@@ -184,9 +199,16 @@ class Evaluator(Kept):
         return fitting_chunk(self.factor, len(batch), self.memory_limit, device, sweep, copies)
 
 
-def _shown(parts: Iterator[Evaluation], atoms: int) -> Iterator[Evaluation]:
+def _fields(span: FeatureSpan, features: Tensor, types: Tensor, fractions: bool) -> Fields:
+    """Rigidities of some atoms, and where they are asked for mu-fractions."""
+    if fractions:
+        return Evaluation.of(checked_forms(span.quadratic_form(features, types)))
+    return (1.0 / checked_values(span.values(features, types)),)
+
+
+def _shown(parts: Iterator[Fields], atoms: int) -> Iterator[Fields]:
     """The same, with a bar where there are many."""
     with bar(atoms, "rigidity", "atom") as shown:
         for part in parts:
             yield part
-            shown.update(len(part.rigidity))
+            shown.update(len(part[0]))

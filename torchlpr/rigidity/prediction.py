@@ -9,7 +9,7 @@ from torchlpr.curvature.factor import check_finite
 from torchlpr.curvature.gauss_newton import Shape
 from torchlpr.errors import InputError
 
-__all__ = ["checked_forms", "prediction_rigidity", "quadratic_forms"]
+__all__ = ["checked_forms", "checked_values", "prediction_rigidity", "quadratic_forms"]
 
 
 def prediction_rigidity(
@@ -77,10 +77,26 @@ def checked_forms(forms: QuadraticForm) -> QuadraticForm:
     Raises:
         InputError: if a value is not positive.
     """
-    if not bool((forms.value > 0).all()):
-        k = int((forms.value <= 0).nonzero()[0, -1])
+    checked_values(forms.value)
+    return forms
+
+
+def checked_values(values: Tensor) -> Tensor:
+    """Quadratic forms g^T H^-1 g, or an error naming the first that is zero.
+
+    Args:
+        values: shape (..., K).
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: if one is not positive.
+    """
+    if not bool((values > 0).all()):
+        k = int((values <= 0).nonzero()[0, -1])
         raise InputError(
             f"gradient {k} is zero (to double precision): that prediction does not depend on any "
             "weight, so its rigidity is infinite; leave it out"
         )
-    return forms
+    return values

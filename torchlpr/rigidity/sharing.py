@@ -14,7 +14,7 @@ from torchlpr.curvature.row_space import RowSpace
 from torchlpr.curvature.subsets import Subset
 from torchlpr.ranks import Ranks
 
-__all__ = ["collect_shared", "evaluate_shared", "load_shared"]
+__all__ = ["Fields", "collect_shared", "evaluate_shared", "load_shared"]
 
 Fields = tuple[Tensor, ...]
 

@@ -107,7 +107,7 @@ def _own(
 ) -> Method:
     def build(problem: Problem) -> Rigidity:
         model = Opaque(problem.model) if generic else problem.model
-        return Rigidity(
+        rigidity = Rigidity(
             model,
             problem.train,
             Objective(mu=problem.mu),
@@ -115,6 +115,8 @@ def _own(
             tolerance=tolerance,
             float32_error=float32_error,
         )
+        rigidity.prepare(problem.test)
+        return rigidity
 
     return Method(name, build, lambda rigidity, batch: rigidity.local(batch), flops)
 
