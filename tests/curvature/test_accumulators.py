@@ -93,6 +93,18 @@ def test_state_goes_on_to_the_same_last_bit(kind: type[Accumulator]) -> None:
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+def test_a_factor_is_not_changed_by_a_state_that_is_loaded() -> None:
+    one, other = random_tensor(1, 5, 9), random_tensor(2, 5, 9)
+    accumulator = filled(RowAccumulator, one)
+    factor = accumulator.factor(0.1)
+    accumulator.load_state_dict({"rows": other})
+    gradients = random_tensor(3, 4, 9)
+    expected = build(one, 0.1, "row").quadratic_form(gradients)
+    torch.testing.assert_close(factor.quadratic_form(gradients).value, expected.value)
+    renewed = build(other, 0.1, "row").quadratic_form(gradients)
+    torch.testing.assert_close(accumulator.factor(0.1).quadratic_form(gradients), renewed)
+
+
 def test_a_factor_is_not_changed_by_later_updates() -> None:
     rows, gradients = random_tensor(3, 8, 12), random_tensor(4, 3, 12)
     accumulator = RowAccumulator(12, capacity=20)

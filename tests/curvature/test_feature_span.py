@@ -140,6 +140,36 @@ def test_what_is_prepared_is_not_done_again(tolerance: float) -> None:
     assert "triangle" in vars(rigidity.factor)
 
 
+def test_what_is_prepared_in_float32_and_once_for_atoms_that_are_alike() -> None:
+    model, train, test = make_problem((14,))
+    objective = Objective(mu=1e-2 * largest(model, train))
+    few = test.select(torch.arange(20))
+    rough = Rigidity(model, train, objective, "row", float32_error=1e-2)
+    rough.prepare(few)
+    assert vars(rough)["_in_float32"] is not None
+    assert "triangle" not in vars(rough.factor)
+    exact = Rigidity(model, train, objective, "row")
+    repeated = AtomBatch.cat([test.select(torch.arange(5))] * len(test))
+    exact.prepare(repeated)
+    assert "_span" not in vars(exact)
+    expected = dense(model, train, repeated, objective.mu)
+    torch.testing.assert_close(exact.local(repeated), expected, rtol=1e-9, atol=0)
+    assert "_span" not in vars(exact)
+
+
+def test_a_factor_first_used_in_inference_mode_serves_autograd_later() -> None:
+    model, train, test = make_problem((14,))
+    factor = RowSpace(energy_rows(model, train, Objective(mu=1.0)), torch.tensor(1.0).double())
+    gradients = atomic_gradients(model, test.features[:3], test.types[:3])
+    with torch.inference_mode():
+        value = factor.quadratic_form(gradients).value.sum()
+    variable = gradients.clone().requires_grad_(True)
+    found = factor.quadratic_form(variable).value.sum()
+    found.backward()
+    torch.testing.assert_close(found.item(), value.item())
+    torch.testing.assert_close(variable.grad, 2 * factor.solve(gradients))
+
+
 def test_a_subset_of_weights_or_little_memory_does_without() -> None:
     model, train, test = make_problem((14,))
     objective = Objective(mu=1e-5 * largest(model, train))

@@ -230,6 +230,12 @@ def more(folder: Path, ranks: Ranks | None = None) -> dict[str, Any]:
     spanned = Rigidity(network, wide[0], objective, "row", ranks=ranks)
     out["in the span of the features"] = said(spanned, wide[1])
     assert spanned._span is not None
+    out["in the span of the features"] |= {"lpr alone": spanned.local(wide[1])}
+    mixed = Rigidity(network, wide[0], objective, "row", ranks=ranks)
+    mixed.prepare(wide[1])
+    if ranks is not None and ranks.rank == ranks.size - 1:
+        vars(mixed)["_span"] = None  # as where memory is short
+    out["where one rank has no span"] = {"lpr": mixed.local(wide[1])}
     columns = Rigidity(build(), batch, objective, "column", ranks=ranks)
     vectors = random_tensor(ranks.rank, 3, columns.factor.n_parameters)
     solved = columns.factor.solve(vectors)

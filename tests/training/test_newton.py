@@ -86,6 +86,27 @@ def test_steps_are_bounded() -> None:
     np.testing.assert_array_equal(dense.flat(model), state.weights)
 
 
+class Powers(torch.nn.Module):
+    """Energies whose second derivative is infinite where they vanish."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        start = torch.linspace(0.1, 1.0, features, dtype=torch.float64)
+        self.weight = torch.nn.Parameter(start)
+
+    def forward(self, features: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        return (features @ self.weight).abs() ** 1.5
+
+
+def test_a_hessian_that_is_not_finite_ends_in_words_too() -> None:
+    batch = make_batch(6, ONE)
+    features = batch.features.clone()
+    features[0] = 0.0
+    odd = AtomBatch(features, batch.types, batch.structure, batch.labels())
+    with pytest.raises(FloatingPointError, match="the loss is nan; look at energies and features"):
+        fit(Powers(features.shape[1]), odd, Objective(mu=1e-3), "lm", progress=False)
+
+
 def test_a_loss_that_is_not_finite_is_said_at_once() -> None:
     batch = make_batch(6, ONE)
     huge = AtomBatch(batch.features, batch.types, batch.structure, 1e200 * batch.labels())

@@ -1,5 +1,7 @@
 """The trust-region subproblem against its exact solution by eigenvalues."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,19 @@ def test_radii_in_any_order_share_one_path(seed, n, shift, radii) -> None:
         assert (found.predicted, found.norm) == (expected.predicted, expected.norm)
         most = max(most, alone.products)
         assert way.products == most
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 30), shift=st.floats(0, 2))
+def test_one_radius_needs_no_memory_of_the_path(seed: int, n: int, shift: float) -> None:
+    g, h, m = problem(seed, n, shift)
+    solve = partial(torch.linalg.solve, m)
+    lean = SteihaugPath(g, lambda v: h @ v, solve, 1e-12, 500, keep=False)
+    found, expected = lean.within(1e9), path(g, h, m).within(1e9)
+    assert len(lean._legs) == 1
+    torch.testing.assert_close(found.step, expected.step, rtol=0, atol=0)
+    assert found.ended == expected.ended
+    assert found.predicted == pytest.approx(expected.predicted, rel=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 3])

@@ -85,9 +85,8 @@ class RowAccumulator:
             rows: rows that went in, shape (k, P), equal to 1e-9 of their length.
         """
         keep = find_rows(self.rows, _checked(rows, self.n_parameters, self._buffer))
-        known = None if self._gram is None else vars(self._gram).get("matrix")
         self._buffer, self.n_rows = self.rows[keep], len(keep)
-        self._gram = None if known is None else Gram(self.rows, known[keep][:, keep])
+        self._gram = None if self._gram is None else self._gram.kept(keep, self.rows)
 
     def factor(self, mu: float | Tensor) -> RowSpace:
         """Factorise with a regulariser; later updates leave that factor as it is.
@@ -119,6 +118,8 @@ class RowAccumulator:
             state: as saved.
         """
         (rows,) = _state(state, ("rows",), self.n_parameters)
+        # a new one: factors share the old
+        self._buffer = torch.empty_like(rows, device=self._buffer.device)
         self.n_rows = 0
         self._append(rows.to(self._buffer))
 

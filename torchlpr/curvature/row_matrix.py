@@ -34,6 +34,19 @@ class Gram:
         """Shape (M, M)."""
         return gram_matrix(self._rows)
 
+    def kept(self, keep: Tensor, rows: Tensor) -> Gram:
+        """That of some of the rows, cut from this one where it has been computed.
+
+        Args:
+            keep: which rows, shape (m,).
+            rows: they themselves, shape (m, P).
+
+        Returns:
+            The products.
+        """
+        known = vars(self).get("matrix")
+        return Gram(rows, None if known is None else known[keep][:, keep])
+
 
 def gram_matrix(rows: Tensor) -> Tensor:
     """R R^T by its lower half, at little more than half the flops.

@@ -78,16 +78,18 @@ class RowSpace:
     @cached_property
     def triangle(self) -> Tensor:
         """Upper T with T^T T = K, shape (M, M)."""
-        return self._factorise()
+        with torch.inference_mode(False):  # who asks first must not decide what others may do
+            return self._factorise()
 
     def _factorise(self) -> Tensor:
+        gram, self._gram = self._gram, None  # it is needed only once
         identity = torch.eye(self.n_rows, dtype=torch.float64, device=self._rows.device)
         if self.condition < CHOLESKY_LIMIT:
             if self.mu.ndim:
                 scaled = self._rows * self.mu.rsqrt()
                 return torch.linalg.cholesky(gram_matrix(scaled) + identity, upper=True)
-            gram, self._gram = self._gram or Gram(self._rows), None  # it is needed only once
-            return torch.linalg.cholesky(gram.matrix / self.mu + identity, upper=True)
+            products = (gram or Gram(self._rows)).matrix
+            return torch.linalg.cholesky(products / self.mu + identity, upper=True)
         root = self.mu.rsqrt().expand(self.n_parameters).unsqueeze(1)
         return stacked_triangle(self._rows.mT, root, identity)
 
@@ -182,7 +184,10 @@ class RowSpace:
         error = 2 * torch.finfo(torch.float64).eps * (norm + self.condition * data)
         unsafe = (~(error <= DIFFERENCE_ERROR * value)).nonzero().squeeze(1)
         for part in unsafe.split(max(1, len(gradients) // 4)):
-            value[part] = self.quadratic_form(gradients[part]).value
+            alpha = torch.linalg.solve_triangular(
+                self.triangle.mT, half[part], upper=False, left=False
+            )
+            value[part] = self._residual_form(gradients[part], alpha)[0].value
         return value
 
     def _residual_form(

@@ -10,7 +10,7 @@ import ase
 import torch
 from torch import Tensor
 
-from torchlpr.curvature import build
+from torchlpr.curvature import RowSpace, build
 from torchlpr.curvature.factor import UpdatableFactor
 from torchlpr.curvature.memory import check_change
 from torchlpr.errors import InputError
@@ -215,6 +215,8 @@ class PotentialRigidity:
         return checked_structures(structures, self.potential)
 
     def _set(self, factor: UpdatableFactor) -> None:
+        if isinstance(factor, RowSpace):  # before memory is taken for gradients
+            _ = factor.triangle
         weights = self._derivatives.weights
         self.subset = weights.subset
         frozen = f", {weights.frozen} frozen ones left out" if weights.frozen else ""

@@ -124,28 +124,48 @@ class Evaluator(Kept):
         Args:
             batch: any structures with the model's features, as many as will be evaluated at once.
         """
-        if span_pays(batch, self.factor) and self._span is not None:
-            self._span.prepare()
+        with self.ranks.agreed():
+            distinct, _ = self._distinct(batch)
+            if span_pays(distinct, self.factor) and self._span is not None:
+                self._span.prepare()
+            else:
+                self._factorised()
+
+    def _factorised(self) -> None:
+        """What evaluates gradients, made before memory is taken for them."""
+        if self.float32_error:
+            _ = self._in_float32
         elif isinstance(self.factor, RowSpace):
             _ = self.factor.triangle
 
+    def _distinct(self, batch: AtomBatch) -> tuple[AtomBatch, Tensor | None]:
+        """The atoms to evaluate, and which of them each atom is like where they are fewer."""
+        same = same_environments(batch, self.ranks) if self.tolerance > 0 else None
+        if same is None:
+            return batch, None
+        first, owner = same
+        alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
+        return alone.to(batch.features.device), owner
+
     def _of_atoms(self, batch: AtomBatch, fractions: bool = True) -> list[Tensor]:
         """Rigidities, and where they are asked for mu-fractions, shape (atoms,) each."""
-        same = same_environments(batch, self.ranks) if self.tolerance > 0 else None
-        if same is not None:
-            first, owner = same
-            alone = AtomBatch(batch.features[first], batch.types[first], torch.arange(len(first)))
-            once = self._of_atoms(alone.to(batch.features.device), fractions)
-            return [field[owner] for field in once]
+        distinct, owner = self._distinct(batch)
+        if owner is not None:
+            return [field[owner] for field in self._of_atoms(distinct, fractions)]
         span = self._span if span_pays(batch, self.factor) else None
         if span is None:
+            # other ranks may have room for the span: as many fields as they find
+            fields = slice(None if fractions else 1)
             chunks = self._atom_chunks(batch)
-            return evaluate_shared(self._evaluate, chunks, self.factor, self.ranks)
+            return evaluate_shared(
+                lambda g: tuple(self._evaluate(g))[fields], chunks, self.factor, self.ranks
+            )
         check_parameters(self.model, batch.features)
+        span.prepare()  # before memory is taken for gradients
         mine, size = share_of_atoms(batch, self.ranks), self._chunk(batch)
         parts = zip(mine.features.split(size), mine.types.split(size), strict=True)
-        fields = (_fields(span, *part, fractions) for part in parts)
-        return collect_shared(_shown(fields, len(mine)), self.ranks)
+        found = (_fields(span, *part, fractions) for part in parts)
+        return collect_shared(_shown(found, len(mine)), self.ranks)
 
     def _evaluate(self, gradients: Tensor) -> Evaluation:
         if self._in_float32 is None:
@@ -176,6 +196,8 @@ class Evaluator(Kept):
     def _atom_chunks(self, batch: AtomBatch, sweep: bool = False) -> Iterator[Tensor]:
         """Gradients of this rank's atomic energies."""
         mine = share_of_atoms(batch, self.ranks)
+        if not sweep:
+            self._factorised()
         size = self._chunk(mine, sweep)
         chunks = gradient_chunks(self.model, mine, size, self.subset)
         with bar(len(mine), "rigidity", "atom") as shown:
@@ -186,6 +208,7 @@ class Evaluator(Kept):
     def _structure_chunks(self, batch: AtomBatch) -> Iterator[Tensor]:
         """Gradients of the mean atomic energy of this rank's structures."""
         mine = share_of_structures(batch, self.ranks)
+        self._factorised()
         mean, size = 1.0 / mine.counts.to(torch.float64), self._chunk(mine)
         with bar(mine.n_structures, "rigidity", "structure") as shown:
             for where, part in structure_chunks(mine, self.factor.n_parameters, size):

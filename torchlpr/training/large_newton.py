@@ -47,7 +47,7 @@ def solve_full(
     """
     if not bool(vector.any()):
         return torch.zeros_like(vector)
-    path = SteihaugPath(-vector, hessian, solve, ACCURACY, PRODUCTS)
+    path = SteihaugPath(-vector, hessian, solve, ACCURACY, PRODUCTS, keep=False)
     found = path.within(math.inf)
     if found.ended != "converged":
         why = "is not positive definite" if found.ended == "negative curvature" else "is too stiff"

@@ -25,7 +25,7 @@ from torchlpr.training.relative_spectrum import relative_spectrum
 from torchlpr.training.second_order_state import LMSettings, SecondOrderState
 from torchlpr.training.steihaug import SteihaugPath, TrustRegionStep
 
-__all__ = ["newton"]
+__all__ = ["PRODUCTS", "newton"]
 
 CORRECTIONS = 3  # with fewer it takes more steps
 ACCURACY = 0.1  # of the conjugate gradients, far from the minimum
@@ -100,6 +100,7 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
             return
         # the loss cannot tell any more, but the gradient can
         step = path.within(state.radius).step
+        del path  # its vectors
         trial, _ = _corrected(problem, here, factor, state.weights, step)[-1]
         gradient = problem.linearise(trial).gradient
         less = float(gradient @ solve(gradient)) < (FALLS * decrement) ** 2
@@ -114,6 +115,7 @@ def _step(problem: Problem, here: Linearisation, state: SecondOrderState, flat: 
         return
     # a saddle: leave it along the direction of negative curvature
     slope = float(here.gradient @ spectrum.direction)
+    state.radius = max(state.radius, FIRST_RADIUS * scale)
 
     def along(radius: float) -> TrustRegionStep:
         predicted = abs(slope) * radius - 0.5 * spectrum.smallest * radius**2
@@ -137,7 +139,7 @@ def _by_loss(
     """
     while True:
         step = within(state.radius)
-        if step.predicted <= MEASURABLE * here.loss:
+        if not step.predicted > MEASURABLE * here.loss:  # nor where it is NaN
             return False
         trials = _corrected(
             problem, here, factor, state.weights, step.step, SETTLED * step.predicted

@@ -18,7 +18,7 @@ from torchlpr.models.mlp import BehlerParrinelloMLP
 from torchlpr.objective import Objective
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.training.levenberg_marquardt import levenberg_marquardt
-from torchlpr.training.newton import newton
+from torchlpr.training.newton import PRODUCTS, newton
 from torchlpr.training.problem import Problem
 from torchlpr.training.resume import SavePoint, fingerprint
 from torchlpr.training.second_order_state import COLUMNS, LMSettings, SecondOrderState
@@ -106,7 +106,7 @@ def train_second_order(
 def _check_memory(problem: Problem) -> None:
     """Refuse rows that do not fit into memory twice over, before the first step."""
     rows, width = problem.objective.n_rows(problem.batch), problem.weights.numel()
-    needed = 8 * width * (2 * rows + 7 * min(rows, width))
+    needed = 8 * width * (2 * rows + 7 * min(rows, width) + PRODUCTS)
     limit = memory_limit(device=problem.batch.features.device)
     if needed > limit:
         raise InputError(

@@ -64,6 +64,10 @@ class _Leg:
         """|d + t p|_M^2."""
         return self.step_step + 2 * length * self.step_dir + length**2 * self.dir_dir
 
+    def decrease(self, length: float) -> float:
+        """Of the model from d to d + t p."""
+        return length * (self.size - 0.5 * length * self.curvature)
+
     def to_boundary(self, radius: float) -> float:
         """The positive t with |d + t p|_M = radius."""
         room = max(radius**2 - self.step_step, 0.0)
@@ -79,7 +83,9 @@ class SteihaugPath:
         hessian: v to H v, symmetric, of any signature.
         solve: v to M^-1 v, positive definite.
         tolerance: of the preconditioned residual, relative to its start.
-        limit: products at most; each leaves a vector in memory.
+        limit: products at most.
+        keep: whether smaller radii will be asked for as well; each product then leaves a vector
+            in memory.
     """
 
     def __init__(
@@ -89,19 +95,17 @@ class SteihaugPath:
         solve: Callable[[Tensor], Tensor],
         tolerance: float,
         limit: int,
+        keep: bool = True,
     ) -> None:
         self._hessian, self._solve = hessian, solve
-        self._tolerance, self._limit = tolerance, limit
+        self._tolerance, self._limit, self._keep = tolerance, limit, keep
         self._legs, self._residual = list[_Leg](), gradient
+        self._start, self._gained = torch.zeros_like(gradient), 0.0  # of the first leg that is kept
         self._ended: Ending | None = None
+        self.products = 0  # with the Hessian so far
         solved = solve(gradient)
-        size = float(gradient @ solved)
-        self._begin(-solved, size, 0.0, 0.0, size)
-
-    @property
-    def products(self) -> int:
-        """Hessian-vector products used so far."""
-        return len(self._legs)
+        self._first = float(gradient @ solved)
+        self._begin(-solved, self._first, 0.0, 0.0, self._first)
 
     def within(self, radius: float) -> TrustRegionStep:
         """Minimise the quadratic model inside the ball, approximately.
@@ -112,7 +116,7 @@ class SteihaugPath:
         Returns:
             The step and the decrease it promises.
         """
-        step, decrease, number = torch.zeros_like(self._residual), 0.0, 0
+        step, decrease, number = self._start, self._gained, 0
         while True:
             leg = self._legs[number]
             length = leg.length
@@ -120,7 +124,7 @@ class SteihaugPath:
             if outside:
                 length = leg.to_boundary(radius)
             step = step + length * leg.direction
-            decrease += length * (leg.size - 0.5 * length * leg.curvature)
+            decrease += leg.decrease(length)
             if outside:
                 ended: Ending = "negative curvature" if leg.curvature <= 0 else "boundary"
                 return TrustRegionStep(step, decrease, radius, ended)
@@ -131,6 +135,7 @@ class SteihaugPath:
                 if self._ended is not None:
                     norm = math.sqrt(leg.square(length))
                     return TrustRegionStep(step, decrease, norm, self._ended)
+                number = len(self._legs) - 1
 
     def _extend(self) -> None:
         """Walk the last leg to its end, and look on from there."""
@@ -138,9 +143,9 @@ class SteihaugPath:
         self._residual = self._residual + leg.length * self._image
         solved = self._solve(self._residual)
         size = float(self._residual @ solved)
-        if size <= self._tolerance**2 * self._legs[0].size:
+        if size <= self._tolerance**2 * self._first:
             self._ended = "converged"
-        elif len(self._legs) >= self._limit:
+        elif self.products >= self._limit:
             self._ended = "limit"
         else:
             ratio = size / leg.size
@@ -155,4 +160,9 @@ class SteihaugPath:
 
     def _begin(self, direction: Tensor, size: float, *norms: float) -> None:
         self._image = self._hessian(direction)
+        self.products += 1
+        if self._legs and not self._keep:
+            last = self._legs.pop()
+            self._start = self._start + last.length * last.direction
+            self._gained += last.decrease(last.length)
         self._legs.append(_Leg(direction, float(direction @ self._image), size, *norms))
