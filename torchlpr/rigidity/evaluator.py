@@ -150,8 +150,11 @@ class Evaluator(Kept):
     def _of_atoms(self, batch: AtomBatch, fractions: bool = True) -> list[Tensor]:
         """Rigidities, and where they are asked for mu-fractions, shape (atoms,) each."""
         distinct, owner = self._distinct(batch)
-        if owner is not None:
-            return [field[owner] for field in self._of_atoms(distinct, fractions)]
+        found = self._of_all(distinct, fractions)
+        return found if owner is None else [field[owner] for field in found]
+
+    def _of_all(self, batch: AtomBatch, fractions: bool) -> list[Tensor]:
+        """The same, with every atom evaluated."""
         span = self._span if span_pays(batch, self.factor) else None
         if span is None:
             # other ranks may have room for the span: as many fields as they find
