@@ -87,17 +87,20 @@ def test_chunks_keep_to_the_limit_and_change_nothing() -> None:
     torch.testing.assert_close(tight.structures(test), free.structures(test), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("copies", [1, 3])
 @pytest.mark.parametrize(("p", "rows"), [(10_000, 1000), (1_000_000, 200), (10_000_000, 3)])
-def test_long_gradients_go_through_a_factor_together(p: int, rows: int) -> None:
+def test_long_gradients_go_through_a_factor_together(p: int, rows: int, copies: int) -> None:
     factor = SimpleNamespace(shape_name="row space", n_rows=rows, n_parameters=p)
     device = torch.device("cpu")
-    chunk = memory.fitting_chunk(factor, 10**6, 10**12, device)
+    chunk = memory.fitting_chunk(factor, 10**6, 10**12, device, copies=copies)
     held = predict_memory("row", rows, p).held
-    assert chunk == 1 or 8 * p * chunk <= max(memory.CHUNK_BYTES, held / 4)
+    few = memory.KEPT_BYTES if copies == 1 else memory.CHUNK_BYTES
+    assert chunk == 1 or 8 * p * chunk <= max(few, held / 4)
     if p == 1_000_000:  # each reads the 1.6 GB of the rows, whatever their number
         assert chunk == memory.TOGETHER
-    one = predict_memory("row", rows, p, 10**6, 1, 3)
-    assert memory.fitting_chunk(factor, 10**6, one.held + one.evaluate, device) == 1
+    one = predict_memory("row", rows, p, 10**6, 1, copies)
+    least = one.held + one.evaluate
+    assert memory.fitting_chunk(factor, 10**6, least, device, copies=copies) == 1
 
 
 def test_the_choice_takes_memory_into_account() -> None:

@@ -28,6 +28,7 @@ from torchlpr.curvature.residual_form import (
 )
 from torchlpr.curvature.row_space import CHOLESKY_LIMIT, RowSpace
 from torchlpr.curvature.triangles import stacked_triangle
+from torchlpr.models.triangular import solve_gram_rows
 from torchlpr.ranks import Ranks, even_shares
 
 __all__ = ["ColumnSpace", "exchanged_columns"]
@@ -156,8 +157,7 @@ class ColumnSpace:
 
     def _solve_gram(self, right: Tensor) -> Tensor:
         """Rows x with K x = right, shape (k, M) to (k, M)."""
-        half = torch.linalg.solve_triangular(self._triangle, right, upper=True, left=False)
-        return torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
+        return solve_gram_rows(self._triangle, right)
 
     def _weighted(self, block: Tensor) -> Tensor:
         """R diag(1/mu) v of each vector, shape (k, columns) to (k, M)."""

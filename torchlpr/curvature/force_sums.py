@@ -16,6 +16,7 @@ from torchlpr.models import (
     LinearModel,
     SparseKernelModel,
 )
+from torchlpr.models.triangular import solve_rows
 from torchlpr.structures.species import atoms_of_each_type
 
 __all__ = ["force_sums", "generic_force_sums"]
@@ -113,7 +114,7 @@ def _kernel(model: SparseKernelModel, pairs: Pairs) -> Tensor:
         slope = model.zeta * (pairs.features @ points.mT) ** (model.zeta - 1)  # [env, inducing]
         change = mine.values @ points.mT  # [pair, 3, inducing]
         summed = mine.sum(change.mul_(slope[mine.centre].unsqueeze(1)))
-        parts.append(torch.linalg.solve_triangular(cholesky.mT, summed, upper=True, left=False))
+        parts.append(solve_rows(cholesky.mT, summed, upper=True))
     return torch.cat(parts, dim=2)
 
 

@@ -27,6 +27,8 @@ __all__ = [
     "shapes_that_fit",
 ]
 
+# networks write into memory that is kept: no fresh pages are asked for, and wider products pay
+KEPT_BYTES = 60 * 2**20
 LIBRARIES = 32 * 2**20  # buffers of BLAS and LAPACK, and pages that the allocator keeps
 TOGETHER = 32  # gradients that go through a factor at one reading, while they are a quarter of it
 ShapeName = Literal["row", "parameter"]
@@ -149,9 +151,9 @@ def fitting_chunk(
     """
     shape = {name: shape for shape, name in NAMES.items()}.get(factor.shape_name)
     p = max(1, factor.n_parameters)
-    most = max(1, CHUNK_BYTES // (8 * p))
     if shape is None:
-        return most
+        return max(1, CHUNK_BYTES // (8 * p))
+    most = max(1, (KEPT_BYTES if copies == 1 and not sweep else CHUNK_BYTES) // (8 * p))
     held = predict_memory(shape, factor.n_rows, p).held
     # very long gradients: some at a time, or every one would read the whole factor again
     most = max(most, min(TOGETHER, held // (4 * 8 * p)))

@@ -22,6 +22,7 @@ from torchlpr.curvature.triangles import (
     smallest_singular_value,
 )
 from torchlpr.errors import InputError
+from torchlpr.models.triangular import solve_gram_rows, solve_rows
 
 __all__ = ["ParameterSpace"]
 
@@ -102,8 +103,8 @@ class ParameterSpace:
         Returns:
             Values and regulariser shares, shape (K,) each.
         """
-        half = torch.linalg.solve_triangular(self._triangle, gradients, upper=True, left=False)
-        v = torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
+        half = solve_rows(self._triangle, gradients, upper=True)
+        v = solve_rows(self._triangle.mT, half, upper=False)
         return QuadraticForm(half.square().sum(1), v.square() @ self.mu.expand(v.shape[1]))
 
     def solve(self, vectors: Tensor) -> Tensor:
@@ -115,13 +116,12 @@ class ParameterSpace:
         Returns:
             Shape (K, P).
         """
-        half = torch.linalg.solve_triangular(self._triangle, vectors, upper=True, left=False)
-        return torch.linalg.solve_triangular(self._triangle.mT, half, upper=False, left=False)
+        return solve_gram_rows(self._triangle, vectors)
 
     def effective_dof(self) -> float:
         """tr(H^-1 R^T R) = P - tr(H^-1 diag(mu))."""
         root = torch.diag(self.mu.sqrt().expand(self.n_parameters))
-        half = torch.linalg.solve_triangular(self._triangle, root, upper=True, left=False)
+        half = solve_rows(self._triangle, root, upper=True)
         return float(self.n_parameters - half.square().sum())
 
     def update(self, rows: Tensor) -> ParameterSpace:

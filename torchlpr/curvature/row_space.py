@@ -33,6 +33,7 @@ from torchlpr.curvature.residual_form import (
 from torchlpr.curvature.row_matrix import Gram, find_rows, gram_matrix
 from torchlpr.curvature.spectrum import Spectrum
 from torchlpr.curvature.triangles import drop_columns, stacked_triangle
+from torchlpr.models.triangular import solve_gram_rows, solve_rows
 
 __all__ = ["RowSpace"]
 
@@ -95,8 +96,7 @@ class RowSpace:
 
     def _solve_gram(self, right: Tensor) -> Tensor:
         """Rows x with K x = right, shape (k, M) to (k, M)."""
-        half = torch.linalg.solve_triangular(self.triangle, right, upper=True, left=False)
-        return torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
+        return solve_gram_rows(self.triangle, right)
 
     def _weighted(self, vectors: Tensor) -> Tensor:
         """R diag(1/mu) v of each vector, shape (k, P) to (k, M)."""
@@ -175,18 +175,14 @@ class RowSpace:
             Shape (K,).
         """
         norm = self._norm(gradients)
-        half = torch.linalg.solve_triangular(
-            self.triangle, self._weighted(gradients), upper=True, left=False
-        )
+        half = solve_rows(self.triangle, self._weighted(gradients), upper=True)
         data = half.square().sum(1)
         value = norm - data
         # |T^-T w|^2 is at least |alpha|^2, and so is what it bounds
         error = 2 * torch.finfo(torch.float64).eps * (norm + self.condition * data)
         unsafe = (~(error <= DIFFERENCE_ERROR * value)).nonzero().squeeze(1)
         for part in unsafe.split(max(1, len(gradients) // 4)):
-            alpha = torch.linalg.solve_triangular(
-                self.triangle.mT, half[part], upper=False, left=False
-            )
+            alpha = solve_rows(self.triangle.mT, half[part], upper=False)
             value[part] = self._residual_form(gradients[part], alpha)[0].value
         return value
 

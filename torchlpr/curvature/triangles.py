@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchlpr.curvature.factor import qr_triangle
+from torchlpr.models.triangular import solve_gram_rows, solve_rows
 
 __all__ = [
     "drop_columns",
@@ -143,7 +144,7 @@ def remove_rows(triangle: Tensor, rows: Tensor) -> tuple[Tensor, float]:
         below means nothing.
     """
     p, k = len(triangle), len(rows)
-    half = torch.linalg.solve_triangular(triangle, rows, upper=True, left=False).mT  # [p, k]
+    half = solve_rows(triangle, rows, upper=True).mT  # [p, k]
     remaining = torch.eye(k, dtype=half.dtype, device=half.device) - half.mT @ half
     delta = float(torch.linalg.eigvalsh(remaining)[0]) if k else 1.0
     if not (k and delta > 0):
@@ -178,8 +179,7 @@ def smallest_singular_value(triangle: Tensor) -> float:
     x = torch.randn(1, len(triangle), generator=generator, dtype=triangle.dtype)
     x = x.to(triangle.device)
     for _ in range(INVERSE_STEPS):
-        x = torch.linalg.solve_triangular(triangle, x / x.norm(), upper=True, left=False)
-        x = torch.linalg.solve_triangular(triangle.mT, x, upper=False, left=False)
+        x = solve_gram_rows(triangle, x / x.norm())
     return float(x.norm()) ** -0.5
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torchlpr.curvature import Factor
 from torchlpr.curvature.gradients import chunk_size
 from torchlpr.errors import InputError
+from torchlpr.models.triangular import solve_rows
 
 __all__ = ["Outlook"]
 
@@ -92,7 +93,7 @@ class Outlook:
         column = (
             self.rows @ self.factor.solve(self._project(new)[0]).mT
         )  # [c, row, row of the pick]
-        column = torch.linalg.solve_triangular(triangle.mT, column, upper=True, left=False)
+        column = solve_rows(triangle.mT, column, upper=True)
         effect = torch.linalg.solve_triangular(triangle, self.cross[candidate], upper=False)
         self.cross -= column @ effect
         self.gram -= column @ column.mT

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from torchlpr.errors import InputError
 from torchlpr.models.linear import LinearInParameters
+from torchlpr.models.triangular import solve_rows
 from torchlpr.structures.batch import AtomBatch
 from torchlpr.structures.species import atoms_of_each_type, in_atom_order
 
@@ -73,7 +74,7 @@ class SparseKernelModel(LinearInParameters):
             points = self.get_buffer(f"inducing_{z}").to(torch.float64)
             cholesky = self.get_buffer(f"cholesky_{z}").to(torch.float64)
             k = self.kernel(features[group].to(points), points)  # [atom, inducing]
-            phi = torch.linalg.solve_triangular(cholesky.mT, k, upper=True, left=False)
+            phi = solve_rows(cholesky.mT, k, upper=True)
             after = self.weight.numel() - before - phi.shape[-1]
             parts.append(nn.functional.pad(phi, (before, after)))
             before += phi.shape[-1]

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from torchlpr.curvature import Factor
 from torchlpr.curvature.parameter_space import ParameterSpace
+from torchlpr.models.triangular import solve_rows
 
 __all__ = ["draw_weights"]
 
@@ -31,8 +32,6 @@ def draw_weights(factor: Factor, members: int, seed: int) -> Tensor:
         return torch.randn(members, columns, dtype=torch.float64, generator=generator)
 
     if isinstance(factor, ParameterSpace):
-        return torch.linalg.solve_triangular(
-            state["triangle"].mT, normal(factor.n_parameters), upper=False, left=False
-        )
+        return solve_rows(state["triangle"].mT, normal(factor.n_parameters), upper=False)
     rows = normal(factor.n_rows) @ state["rows"]
     return factor.solve(rows + normal(factor.n_parameters) * state["mu"].sqrt())

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from torchlpr.curvature.residual_form import MAX_REFINEMENTS, REFINE_LIMIT, VALUE_ERROR
 from torchlpr.curvature.row_space import DIFFERENCE_ERROR
+from torchlpr.models.triangular import solve_gram_rows, solve_rows
 
 __all__ = ["NoForms", "RowForms", "TriangleForms", "TruncatedForms"]
 
@@ -76,8 +77,7 @@ class RowForms(nn.Module):
 
     def _solve(self, right: Tensor) -> Tensor:
         """Rows x with K x = right."""
-        half = torch.linalg.solve_triangular(self.triangle, right, upper=True, left=False)
-        return torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
+        return solve_gram_rows(self.triangle, right)
 
     def _weighted(self, vectors: Tensor) -> Tensor:
         return (vectors @ self.rows.mT) / self.mu  # no copy of the vectors
@@ -151,8 +151,8 @@ class TriangleForms(nn.Module):
 
     def forward(self, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """g^T H^-1 g and the regulariser's part in it, shape (K, P) to (K,) each."""
-        half = torch.linalg.solve_triangular(self.triangle, gradients, upper=True, left=False)
-        v = torch.linalg.solve_triangular(self.triangle.mT, half, upper=False, left=False)
+        half = solve_rows(self.triangle, gradients, upper=True)
+        v = solve_rows(self.triangle.mT, half, upper=False)
         return half.square().sum(1), self.mu * v.square().sum(1)
 
 

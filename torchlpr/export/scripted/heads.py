@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchlpr.curvature.subsets import Subset
 from torchlpr.export.scripted.folding import Folding
 from torchlpr.models import BehlerParrinelloMLP, LinearModel, SparseKernelModel
+from torchlpr.models.triangular import solve_rows
 
 __all__ = ["KernelBasis", "Layer", "LinearBasis", "Network", "ScriptedHead", "scripted_head"]
 
@@ -201,7 +202,7 @@ class KernelBasis(LinearBasis):
     def basis(self, x: Tensor) -> Tensor:
         """Shape (atoms, features) to (atoms, weights)."""
         kernel = (x @ self.points.mT) ** self.zeta
-        return torch.linalg.solve_triangular(self.cholesky.mT, kernel, upper=True, left=False)
+        return solve_rows(self.cholesky.mT, kernel, upper=True)
 
 
 class ScriptedHead(nn.Module):
