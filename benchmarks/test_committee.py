@@ -1,8 +1,9 @@
 """Ten networks of the paper's size together, against one after the other, in the same run.
 
 Each member sees four fifths of the structures. The single trainings are those of `fit`: Adam on
-full batches of the member's own structures, from the same weights. Their losses must agree at the
-end. TORCHLPR_COMMITTEE=1000,20 makes 1000 structures of 64 atoms and 20 epochs.
+the member's own structures, from the same weights and with the same mini-batches. Their losses
+must agree at the end. TORCHLPR_COMMITTEE=1000,5,16 makes 1000 structures of 64 atoms and 5 epochs
+of mini-batches of 16, 1000,20 full batches.
 """
 
 import copy
@@ -10,6 +11,7 @@ import functools
 import os
 import statistics
 import time
+from unittest import mock
 
 import pytest
 import torch
@@ -24,12 +26,33 @@ from torchlpr import (
     Objective,
 )
 from torchlpr.committee.tasks import draw_tasks, generator
+from torchlpr.structures import datamodule
 from torchlpr.structures.embedded import amorphous_silicon
+from torchlpr.structures.epochs import EpochSampler
 from torchlpr.training import AdamSettings, train_network
 
-STRUCTURES, EPOCHS = map(int, os.environ.get("TORCHLPR_COMMITTEE", "100,20").split(","))
+STRUCTURES, EPOCHS, *SIZE = map(int, os.environ.get("TORCHLPR_COMMITTEE", "1000,3,16").split(","))
 MEMBERS, FRACTION, ROUNDS = 10, 0.8, 2
-OBJECTIVE, ADAM = Objective(mu=1e-3), AdamSettings(EPOCHS)
+OBJECTIVE, ADAM = Objective(mu=1e-3), AdamSettings(EPOCHS, batch_size=SIZE[0] if SIZE else None)
+
+
+class Shared(EpochSampler):
+    """What a member sees of the mini-batches that members share."""
+
+    def __init__(self, kept: torch.Tensor, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.kept, self.own = kept, kept.cumsum(0).long() - 1
+
+    def _batches(self):
+        if self.batch_size is None:
+            yield None
+            return
+        alike = EpochSampler(len(self.kept), round(self.batch_size / FRACTION), self.seed)
+        alike.set_epoch(self.epoch)
+        for chosen in map(torch.tensor, alike):
+            mine = chosen[self.kept[chosen] > 0]
+            if len(mine):
+                yield self.own[mine].tolist()
 
 
 @functools.cache
@@ -46,8 +69,8 @@ def train() -> AtomBatch:
 
 
 @functools.cache
-def tasks() -> tuple[torch.Tensor, list[AtomBatch]]:
-    """Initial weights and structures of each member."""
+def tasks() -> tuple[torch.Tensor, list[AtomBatch], torch.Tensor]:
+    """Initial weights and structures of each member, and which they are."""
     batch, model = train(), BehlerParrinelloMLP(576, ["Si"], seed=0)
     seeds = [int(generator(0, b, purpose=1).integers(2**31)) for b in range(MEMBERS)]
     fresh = [BehlerParrinelloMLP(576, ["Si"], seed=s) for s in seeds]
@@ -55,7 +78,8 @@ def tasks() -> tuple[torch.Tensor, list[AtomBatch]]:
     size = round(FRACTION * STRUCTURES)
     p = sum(q.numel() for q in model.parameters())
     drawn = draw_tasks("subsample", batch, OBJECTIVE, p, MEMBERS, size, 0.0, 0)
-    return weights, [batch.select(kept.nonzero().squeeze(1).tolist()) for kept in drawn.kept]
+    own = [batch.select(kept.nonzero().squeeze(1)) for kept in drawn.kept]
+    return weights, own, drawn.kept
 
 
 def together() -> list[torch.Tensor]:
@@ -66,10 +90,11 @@ def together() -> list[torch.Tensor]:
 
 def one_by_one() -> list[torch.Tensor]:
     trained = []
-    for weights, batch in zip(*tasks(), strict=True):
+    for weights, batch, kept in zip(*tasks(), strict=True):
         model = BehlerParrinelloMLP(576, ["Si"], seed=0)
         vector_to_parameters(weights.clone(), model.parameters())
-        train_network(model, batch, OBJECTIVE, ADAM, progress=False)
+        with mock.patch.object(datamodule, "EpochSampler", functools.partial(Shared, kept)):
+            train_network(model, batch, OBJECTIVE, ADAM, progress=False)
         trained.append(parameters_to_vector(model.parameters()).detach())
     return trained
 
@@ -92,11 +117,13 @@ def test_committee_of_ten(benchmark):
     def both():
         for way in (together, one_by_one):
             starts = {clock: clock() for clock in CLOCKS}
-            final[way] = losses(way())
+            trained = way()
             for clock, start in starts.items():
                 seconds[way, clock].append(clock() - start)
+            final[way] = losses(trained)
 
-    benchmark.group = f"ten networks, {STRUCTURES} structures, {EPOCHS} epochs, together and alone"
+    size = f"mini-batches of {SIZE[0]}" if SIZE else "full batches"
+    benchmark.group = f"ten networks, {STRUCTURES} structures, {EPOCHS} epochs of {size}"
     benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
     assert final[together] == pytest.approx(final[one_by_one], rel=1e-9)
     for clock, name in CLOCKS.items():

@@ -152,24 +152,24 @@ class Objective:
         """Weighted residuals sqrt(c_E) (E~_A - E_A)/n_A of the energy rows.
 
         Args:
-            local: predicted atomic energies in eV, shape (atoms,).
+            local: predicted atomic energies in eV, shape (..., atoms).
             structure: structure index of each atom, shape (atoms,).
             counts: atoms of each structure, shape (structures,).
-            energies: total energies in eV, shape (structures,).
+            energies: total energies in eV, shape (..., structures).
 
         Returns:
-            Residuals in eV, shape (structures,), differentiable in ``local``.
+            Residuals in eV, shape (..., structures), differentiable in ``local``.
 
         Raises:
             InputError: if energies and counts differ in shape.
         """
-        if energies.shape != counts.shape:
+        if energies.shape != (*local.shape[:-1], len(counts)):
             raise InputError(
                 f"energies have shape {tuple(energies.shape)}, one each of the {len(counts)} "
                 "structures was expected"
             )
         atoms = local.to(energies.dtype)
-        totals = atoms.new_zeros(len(counts)).index_add(0, structure, atoms)
+        totals = torch.zeros_like(energies).index_add(-1, structure, atoms)
         return (totals - energies) * self.row_scale(counts).to(atoms)
 
     def data_loss(self, residuals: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from tests.cases import MODELS, ONE, make_batch, mlp
 from tests.training import dense
 from torchlpr import AtomBatch, Committee, InputError, LinearModel, Objective, fit
 from torchlpr.committee.adam import adam_members
-from torchlpr.committee.forward import distinct_columns, member_energies, vmap_energies
-from torchlpr.committee.levenberg_marquardt import gradients
+from torchlpr.committee.forward import member_energies, vmap_energies
+from torchlpr.committee.networks import distinct_columns
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.committee.tasks import MemberTasks, draw_tasks
 from torchlpr.training import AdamSettings, LMSettings
@@ -98,6 +98,57 @@ def test_adam_together_is_adam_alone(name: str) -> None:
     assert min(rates) < settings.lr  # the plateau was met, or this would not show it
 
 
+def adam_alone(model, batch, kept, settings: AdamSettings, shared: int) -> tuple[float, int]:
+    """torch.optim on what one member sees of each shared mini-batch; its rate and idle steps."""
+    adam = torch.optim.Adam(model.parameters(), settings.lr)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        adam, factor=settings.factor, patience=settings.patience, cooldown=settings.cooldown
+    )
+    idle = 0
+    for epoch in range(settings.epochs):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(kept))
+        losses = []
+        for start in range(0, len(kept), shared):
+            own = [m for m in order[start : start + shared].tolist() if kept[m]]
+            idle += not own
+            if not own:
+                continue
+            residuals = OBJECTIVE.batch_residuals(model, batch.select(own))
+            loss = OBJECTIVE.data_loss(residuals) * int(kept.sum()) / len(own)
+            loss = loss + OBJECTIVE.penalty(model.parameters())
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses += [float(loss.detach())] * len(own)
+        plateau.step(np.mean(losses))
+    return adam.param_groups[0]["lr"], idle
+
+
+@pytest.mark.parametrize(("size", "shared"), [(1, 3), (2, 7), (3, 10)])
+@pytest.mark.parametrize("name", [*NETWORKS, "linear"])
+def test_shared_mini_batches_are_mini_batches_alone(name: str, size: int, shared: int) -> None:
+    """With atoms in any order, and members that see nothing of a mini-batch."""
+    types, build = MODELS[name]
+    given, model = make_batch(10, types), build()
+    mixed = torch.randperm(len(given), generator=torch.Generator().manual_seed(1))
+    batch = AtomBatch(
+        given.features[mixed], given.types[mixed], given.structure[mixed], given.energies
+    )
+    settings = AdamSettings(40, lr=0.1, patience=1, cooldown=2, batch_size=size, seed=4)
+    tasks = subsample_tasks(model, batch, 3, 3)
+    start = torch.from_numpy(dense.flat(model)).expand(3, -1)
+    stack = StackedLoss(model, batch, OBJECTIVE, tasks)
+    found = adam_members(stack, start, settings, progress=False)
+    ends = []
+    for kept, weights in zip(tasks.kept, found, strict=True):
+        alone = build()
+        ends.append(adam_alone(alone, batch, kept, settings, shared))
+        np.testing.assert_allclose(weights, dense.flat(alone), rtol=0, atol=1e-9)
+    rates, idle = zip(*ends, strict=True)
+    assert min(rates) < settings.lr
+    assert sum(idle) == 0 if shared == 10 else sum(idle) > 0
+
+
 @pytest.mark.parametrize("structures", [8, 60])
 @pytest.mark.parametrize("name", [*NETWORKS, "linear"])
 def test_levenberg_marquardt_together_is_alone(name: str, structures: int) -> None:
@@ -155,7 +206,11 @@ def test_blocks_of_structures_add_up(name: str, atoms: int, monkeypatch) -> None
     w = torch.from_numpy(np.random.default_rng(0).normal(size=tasks.centres.shape))
     losses, gradient = stack.value_and_gradient(w)
     np.testing.assert_allclose(losses, stack.losses(w), rtol=1e-12)
-    np.testing.assert_allclose(gradient, gradients(stack, w), rtol=1e-9, atol=1e-12)
+    for weights, kept, slope in zip(w, tasks.kept, gradient, strict=True):
+        alone = build()
+        torch.nn.utils.vector_to_parameters(weights, alone.parameters())
+        expected = dense.gradient(alone, batch.select(kept.nonzero().squeeze(1)), OBJECTIVE)
+        np.testing.assert_allclose(slope, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_equal_columns_are_folded_without_a_change() -> None:
@@ -261,7 +316,11 @@ BAD = {
     "closed": (NETWORK, {"optimizer": "closed-form", "sigma": 0.1}, "not linear in its param"),
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),
-    "batches": (NETWORK, {"sigma": 0.1, "settings": AdamSettings(batch_size=2)}, "full batches"),
+    "batches": (
+        NETWORK,
+        {"sigma": 0.1, "settings": AdamSettings(batch_size=0)},
+        "batch_size must be at least 1 or None for all, not 0",
+    ),
     "early": (
         NETWORK,
         {"sigma": 0.1, "settings": AdamSettings(early_stopping=2)},

@@ -5,12 +5,15 @@ Source: Kingma and Ba, Adam: a method for stochastic optimization, ICLR (2015), 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.errors import InputError
+from torchlpr.structures.epochs import EpochSampler
 from torchlpr.training import AdamSettings
 
 __all__ = ["adam_members"]
@@ -46,10 +49,39 @@ class _Plateau:
         self.bad = torch.where(falls, 0.0, self.bad)
 
 
+class _Adam:
+    """Moments of all members' gradients; a member that has seen nothing stands still."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights.detach().clone()
+        self._first, self._second = torch.zeros_like(weights), torch.zeros_like(weights)
+        self._steps = torch.zeros_like(self.weights[:, :1])
+
+    def step(self, gradient: Tensor, rate: Tensor, moves: Tensor) -> None:
+        """One step of each member.
+
+        Args:
+            gradient: shape (members, parameters).
+            rate: shape (members,).
+            moves: 1 for the members that take it, else 0, shape (members,).
+        """
+        moves = moves.unsqueeze(1)
+        self._steps += moves
+        taken = self._steps.clamp(min=1)
+        self._first.lerp_(gradient, (1 - BETAS[0]) * moves)
+        self._second.lerp_(gradient.square(), (1 - BETAS[1]) * moves)
+        size = (self._second / (1 - BETAS[1] ** taken)).sqrt_().add_(EPSILON)
+        rates = rate.unsqueeze(1) * moves / (1 - BETAS[0] ** taken)
+        self.weights -= (rates * self._first).div_(size)
+
+
 def adam_members(
     stack: StackedLoss, weights: Tensor, settings: AdamSettings, progress: bool = True
 ) -> Tensor:
-    """Train all members on their full batches.
+    """Train all members, on full batches or on mini-batches that they share.
+
+    Of a shared mini-batch each member takes the structures that it sees: ``batch_size`` on
+    average. It so makes as many steps as it would alone.
 
     Args:
         stack: their losses.
@@ -61,14 +93,35 @@ def adam_members(
         Weights, shape (members, parameters).
 
     Raises:
-        InputError: if the settings ask for mini-batches, a number of steps, another decay or an
-            early stop.
+        InputError: if the settings ask for a number of steps, another decay or an early stop.
         FloatingPointError: if a member's loss is not finite.
     """
-    if settings.batch_size is not None:
+    _check(settings)
+    adam, plateau = _Adam(weights), _Plateau(settings, weights[:, 0])
+    with tqdm(range(settings.epochs), desc="committee", disable=not progress) as bar:
+        for epoch in bar:
+            total, seen = torch.zeros_like(stack.seen), torch.zeros_like(stack.seen)
+            for part in _parts(stack, settings, epoch):
+                losses, gradient = part.value_and_gradient(adam.weights)
+                if not bool(torch.isfinite(losses).all()):
+                    raise FloatingPointError(
+                        f"the loss of member {int((~torch.isfinite(losses)).nonzero()[0])} is not "
+                        f"finite in epoch {epoch + 1}; lower the learning rate (lr is "
+                        f"{settings.lr})"
+                    )
+                adam.step(gradient, plateau.rate, (part.seen > 0).to(gradient))
+                total += losses * part.seen
+                seen += part.seen
+            plateau.step(total / seen)
+            bar.set_postfix(loss=f"{float((total / seen).max()):.3e}", refresh=False)
+    return adam.weights
+
+
+def _check(settings: AdamSettings) -> None:
+    """Refuse what members that train together cannot do."""
+    if settings.batch_size is not None and settings.batch_size < 1:
         raise InputError(
-            f"a committee trains on full batches, not on batches of {settings.batch_size}; "
-            "leave batch_size out"
+            f"batch_size must be at least 1 or None for all, not {settings.batch_size}"
         )
     if settings.iterations is not None or settings.final_lr is not None:
         raise InputError(
@@ -80,22 +133,17 @@ def adam_members(
             f"members train for a number of epochs, not until early_stopping "
             f"{settings.early_stopping}; give as epochs those after which one model stopped"
         )
-    weights = weights.detach().clone()
-    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
-    plateau = _Plateau(settings, weights[:, 0])
-    with tqdm(range(1, settings.epochs + 1), desc="committee", disable=not progress) as bar:
-        for epoch in bar:
-            losses, gradient = stack.value_and_gradient(weights)
-            if not bool(torch.isfinite(losses).all()):
-                raise FloatingPointError(
-                    f"the loss of member {int((~torch.isfinite(losses)).nonzero()[0])} is not "
-                    f"finite in epoch {epoch}; lower the learning rate (lr is {settings.lr})"
-                )
-            first.lerp_(gradient, 1 - BETAS[0])
-            second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            size = (second / (1 - BETAS[1] ** epoch)).sqrt_().add_(EPSILON)
-            rate = plateau.rate.unsqueeze(1) / (1 - BETAS[0] ** epoch)
-            weights -= rate * first / size
-            plateau.step(losses)
-            bar.set_postfix(loss=f"{float(losses.max()):.3e}", refresh=False)
-    return weights
+
+
+def _parts(stack: StackedLoss, settings: AdamSettings, epoch: int) -> Iterator[StackedLoss]:
+    """The losses of an epoch's steps."""
+    structures = stack.tasks.kept.shape[1]
+    size = settings.batch_size or structures
+    shared = round(size * structures / float(stack.seen.mean()))
+    if shared >= structures:
+        yield stack
+        return
+    sampler = EpochSampler(structures, shared, settings.seed)
+    sampler.set_epoch(epoch)
+    for chosen in sampler:
+        yield stack.on(torch.tensor(chosen, device=stack.seen.device))

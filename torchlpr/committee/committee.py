@@ -113,13 +113,14 @@ class Committee:
                 maximum of the marginal likelihood sigma^2 = 2 L_min/M for linear and kernel
                 heads; a network needs a number, such as the error of its fit.
             seed: of everything random; a member depends on it and on its own number alone.
-            optimizer: "closed-form" for linear and kernel heads; for networks "lm", "adam" (full
-                batches) or "adam+lm"; "auto" is the closed form where there is one, "adam"
-                where its settings are given, else "lm".
+            optimizer: "closed-form" for linear and kernel heads; for networks "lm", "adam" or
+                "adam+lm"; "auto" is the closed form where there is one, "adam" where its
+                settings are given, else "lm".
             start: initial weights of a network's members: "fresh" ones for each, or those of
                 the ``model`` for all (then members stay in its valley, which is what its
                 rigidity describes).
-            settings: of Adam.
+            settings: of Adam. Mini-batches are shared: a member takes those structures of each
+                that it sees, ``batch_size`` of them on average.
             lm_settings: of Levenberg-Marquardt; members take no Newton steps.
             progress: whether to show a bar.
 

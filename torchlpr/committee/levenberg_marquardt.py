@@ -17,7 +17,7 @@ from torchlpr.committee.stacked import StackedLoss
 from torchlpr.training import LMSettings
 from torchlpr.training.levenberg_marquardt import MAX_DAMPING
 
-__all__ = ["descend_members", "gradients"]
+__all__ = ["descend_members"]
 
 ROW_BYTES = 2**30  # rows of as many members as fit here are treated together
 
@@ -58,13 +58,6 @@ def descend_members(
             if not len(active):
                 break
     return weights
-
-
-def gradients(stack: StackedLoss, weights: Tensor) -> Tensor:
-    """Gradient of each member's loss, shape (members, parameters)."""
-    variable = weights.detach().clone().requires_grad_(True)
-    (found,) = torch.autograd.grad(stack.losses(variable).sum(), variable)
-    return found
 
 
 def _members_at_once(stack: StackedLoss, weights: Tensor) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 from torch.nn.utils import vector_to_parameters
 
-from torchlpr.committee.forward import distinct_columns, member_energies, network_energies
+from torchlpr.committee.forward import vmap_energies
+from torchlpr.committee.networks import MemberNetworks, distinct_columns
 from torchlpr.committee.tasks import MemberTasks
 from torchlpr.curvature import energy_rows
 from torchlpr.models import BehlerParrinelloMLP
@@ -21,15 +21,7 @@ from torchlpr.structures.batch import AtomBatch
 __all__ = ["StackedLoss"]
 
 
-BLOCK_ATOMS = 6400  # their activations in ten members are a few MB
-
-
-class _Block(NamedTuple):
-    """Some structures with their features."""
-
-    structures: slice
-    batch: AtomBatch
-    inputs: tuple[Tensor, Tensor, Tensor | None]
+BLOCK_ATOMS = 6400  # the activations of ten members are a few MB
 
 
 class StackedLoss:
@@ -40,32 +32,56 @@ class StackedLoss:
         batch: training structures.
         objective: the loss.
         tasks: what each member minimises.
+
+    Attributes:
+        seen: number of structures that each member is trained on, shape (members,), float64.
     """
 
     def __init__(
         self, model: nn.Module, batch: AtomBatch, objective: Objective, tasks: MemberTasks
     ) -> None:
         self.model = copy.deepcopy(model).to(torch.float64).requires_grad_(False)
-        self.batch = batch.to(dtype=torch.float64)
         self.objective, self.tasks = objective, tasks
-        self.counts = batch.counts
-        distinct, column = self.batch.features, None
+        self.seen, self._scale = tasks.kept.sum(1), torch.ones_like(tasks.kept[:, 0])
+        self.batch = _in_order(batch.to(dtype=torch.float64))
+        self._data, self._column, self.counts = self.batch, None, self.batch.counts
         if isinstance(self.model, BehlerParrinelloMLP):
-            distinct, column = distinct_columns(distinct)
-        self._inputs: tuple[Tensor, Tensor, Tensor | None] = distinct, self.batch.types, column
-        self._blocks = self._split()
+            distinct, self._column = distinct_columns(self.batch.features)
+            self._data = replace(self.batch, features=distinct)
 
     def select(self, members: Tensor) -> StackedLoss:
         """The losses of some members, sharing everything else."""
         chosen = copy.copy(self)
         chosen.tasks = self.tasks.select(members)
+        chosen.seen, chosen._scale = self.seen[members], self._scale[members]
         return chosen
 
+    def on(self, structures: Tensor) -> StackedLoss:
+        """The losses on some structures, data terms scaled up to those of all structures.
+
+        Args:
+            structures: their numbers, shape (n,).
+
+        Returns:
+            Losses whose mean over mini-batches of equal size is that of all structures; a member
+            that sees none of these has no data term.
+        """
+        sizes = self.counts[structures]
+        number = torch.repeat_interleave(sizes)
+        others = self.counts.cumsum(0)[structures] - sizes.cumsum(0)  # in front of a structure
+        atoms = torch.arange(len(number), device=number.device) + others[number]
+        data = AtomBatch(self._data.features[atoms], self._data.types[atoms], number)
+        part = self._restricted(structures, data)
+        part.seen = part.tasks.kept.sum(1)
+        part._scale = torch.where(part.seen > 0, self.seen / part.seen, 0.0)
+        return part
+
     def energies(self, weights: Tensor) -> Tensor:
-        """Atomic energies of all members in eV, shape (members, atoms)."""
+        """Atomic energies of all members in eV, structure by structure, (members, atoms)."""
+        x, types = self._data.features, self._data.types
         if isinstance(self.model, BehlerParrinelloMLP):
-            return network_energies(self.model, weights, *self._inputs)
-        return member_energies(self.model, weights, self.batch.features, self.batch.types)
+            return MemberNetworks(self.model, weights, x, types, self._column).energies
+        return vmap_energies(self.model, weights, x, types)
 
     def residuals(self, weights: Tensor) -> Tensor:
         """Weighted residuals, zero where a member does not see a structure, in eV.
@@ -76,12 +92,11 @@ class StackedLoss:
         Returns:
             Shape (members, structures).
         """
-        batch = self.batch
+        return self._residuals(self.energies(weights))
 
-        def one(energies: Tensor, labels: Tensor) -> Tensor:
-            return self.objective.residuals(energies, batch.structure, self.counts, labels)
-
-        return vmap(one)(self.energies(weights), self.tasks.energies) * self.tasks.kept
+    def _residuals(self, energies: Tensor) -> Tensor:
+        structure, labels = self._data.structure, self.tasks.energies
+        return self.objective.residuals(energies, structure, self.counts, labels) * self.tasks.kept
 
     def losses(self, weights: Tensor) -> Tensor:
         """Loss of each member in eV^2, shape (members,)."""
@@ -89,8 +104,13 @@ class StackedLoss:
 
     def losses_of(self, residuals: Tensor, weights: Tensor) -> Tensor:
         """Loss of each member from its residuals, in eV^2, shape (members,)."""
-        penalty = vmap(lambda w: self.objective.penalty([w]))(weights - self.tasks.centres)
-        return vmap(self.objective.data_loss)(residuals) + penalty
+        return self._data_losses(residuals) + self._penalties(weights - self.tasks.centres)
+
+    def _data_losses(self, residuals: Tensor) -> Tensor:
+        return 0.5 * residuals.square().sum(1) * self._scale
+
+    def _penalties(self, away: Tensor) -> Tensor:
+        return 0.5 * self.objective.mu * away.square().sum(1)
 
     def value_and_gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and their gradients, a block of structures at a time to stay in cache.
@@ -101,45 +121,61 @@ class StackedLoss:
         Returns:
             Losses in eV^2, shape (members,), and gradients, shape (members, parameters).
         """
-        variable = weights.detach().clone().requires_grad_(True)
-        losses = vmap(lambda w: self.objective.penalty([w]))(variable - self.tasks.centres)
-        (gradient,) = torch.autograd.grad(losses.sum(), variable)
-        losses = losses.detach()
-        for part in self._blocks:
-            tasks = replace(
-                self.tasks,
-                kept=self.tasks.kept[:, part.structures],
-                energies=self.tasks.energies[:, part.structures],
-            )
-            block = copy.copy(self)
-            block.tasks, block.batch, block.counts = tasks, part.batch, part.batch.counts
-            block._inputs = part.inputs
-            data = vmap(self.objective.data_loss)(block.residuals(variable))
-            gradient = gradient + torch.autograd.grad(data.sum(), variable)[0]
-            losses = losses + data.detach()
+        weights = weights.detach()
+        away = weights - self.tasks.centres
+        losses, gradient = self._penalties(away), self.objective.mu * away
+        for block in self._blocks():
+            values, slopes = block._data_gradient(weights)
+            losses += values
+            gradient += slopes
         return losses, gradient
 
-    def _split(self) -> list[_Block]:
-        """Whole structures in blocks of about so many atoms."""
-        x, types, column = self._inputs
-        blocks, order = [], torch.argsort(self.batch.structure, stable=True)
-        number = self.batch.structure[order]
-        ends = torch.bincount(self.batch.structure).cumsum(0)
-        first = 0
+    def _data_gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Data terms and their gradients, in closed form for networks."""
+        x, types, structure = self._data.features, self._data.types, self._data.structure
+        if isinstance(self.model, BehlerParrinelloMLP):
+            networks = MemberNetworks(self.model, weights, x, types, self._column)
+            residuals = self._residuals(networks.energies)
+            factors = residuals * self.objective.row_scale(self.counts) * self._scale.unsqueeze(1)
+            return self._data_losses(residuals), networks.gradient(factors[:, structure])
+        variable = weights.clone().requires_grad_(True)
+        values = self._data_losses(self.residuals(variable))
+        return values.detach(), torch.autograd.grad(values.sum(), variable)[0]
+
+    def _blocks(self) -> Iterator[StackedLoss]:
+        """The data terms of whole structures in blocks of about so many atoms."""
+        if len(self._data) <= BLOCK_ATOMS:
+            yield self
+            return
+        ends, first, start = self.counts.cumsum(0), 0, 0
         while first < len(ends):
-            start = int(ends[first - 1]) if first else 0
-            last = max(first + 1, int(torch.searchsorted(ends, start + BLOCK_ATOMS, right=True)))
-            atoms = order[start : int(ends[last - 1])]
-            structure = number[start : start + len(atoms)] - first
-            own = AtomBatch(x[atoms], types[atoms], structure)
-            blocks.append(_Block(slice(first, last), own, (own.features, own.types, column)))
-            first = last
-        return blocks
+            last = int(torch.searchsorted(ends, start + BLOCK_ATOMS, right=True))
+            structures = slice(first, max(first + 1, last))
+            stop = int(ends[structures.stop - 1])
+            x, types = self._data.features[start:stop], self._data.types[start:stop]
+            number = self._data.structure[start:stop] - first
+            yield self._restricted(structures, AtomBatch(x, types, number))
+            first, start = structures.stop, stop
+
+    def _restricted(self, structures: Tensor | slice, data: AtomBatch) -> StackedLoss:
+        """The data terms of some structures alone."""
+        part = copy.copy(self)
+        kept, energies = (t[:, structures] for t in (self.tasks.kept, self.tasks.energies))
+        part.tasks = replace(self.tasks, kept=kept, energies=energies)
+        part._data, part.counts = data, self.counts[structures]
+        return part
 
     def rows(self, weights: Tensor) -> Tensor:
-        """Derivatives of the residuals, shape (members, structures, parameters)."""
+        """Derivatives of the residuals of all structures, (members, structures, parameters)."""
         found = []
         for flat in weights:
             vector_to_parameters(flat, self.model.parameters())
             found.append(energy_rows(self.model, self.batch, self.objective))
         return torch.stack(found).mul_(self.tasks.kept.unsqueeze(2))
+
+
+def _in_order(batch: AtomBatch) -> AtomBatch:
+    """The batch with the atoms of each structure together."""
+    if bool((batch.structure[1:] >= batch.structure[:-1]).all()):
+        return batch
+    return batch.select(torch.arange(batch.n_structures, device=batch.structure.device))

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 
 from torchlpr.committee.adam import adam_members
 from torchlpr.committee.closed_form import solve_members
-from torchlpr.committee.levenberg_marquardt import descend_members, gradients
+from torchlpr.committee.levenberg_marquardt import descend_members
 from torchlpr.committee.stacked import StackedLoss
 from torchlpr.committee.tasks import Method, check_method, draw_tasks, generator
 from torchlpr.curvature import energy_rows
@@ -84,7 +84,9 @@ def train_members(
         weights = adam_members(stack, weights, settings or AdamSettings(), progress)
     if used.endswith("lm"):
         weights = descend_members(stack, weights, lm_settings or LMSettings(), progress)
-    strength = gradients(stack, weights).norm(dim=1) / (objective.mu * weights.norm(dim=1))
+    strength = stack.value_and_gradient(weights)[1].norm(dim=1) / (
+        objective.mu * weights.norm(dim=1)
+    )
     return weights, facts | {"start": start, "relative_gradient": float(strength.max())}
 
 

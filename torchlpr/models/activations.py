@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "curve", "derivatives"]
+__all__ = ["ACTIVATIONS", "curve", "derivatives", "overwrite", "slope"]
 
 # smooth ones only: rigidity gradients need two derivatives
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -36,6 +36,54 @@ def curve(layer: nn.Module, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return value, *derivatives(layer, z, value)
 
 
+def overwrite(layer: nn.Module, z: Tensor) -> Tensor:
+    """Value of an activation function, in the memory of z where :func:`slope` does without z.
+
+    Args:
+        layer: one of :data:`ACTIVATIONS`.
+        z: where, any shape.
+
+    Returns:
+        f(z).
+    """
+    if isinstance(layer, nn.Sigmoid):
+        return z.sigmoid_()
+    if isinstance(layer, nn.Tanh):
+        return z.tanh_()
+    value: Tensor = layer(z)
+    return value
+
+
+def slope(layer: nn.Module, z: Tensor, value: Tensor) -> Tensor:
+    """Slope of one of :data:`ACTIVATIONS` where its value is known.
+
+    Args:
+        layer: the activation function.
+        z: where, any shape.
+        value: f(z), of the shape of z.
+
+    Returns:
+        f'(z), of the shape of z.
+
+    Raises:
+        TypeError: if the function is another one.
+    """
+    if isinstance(layer, nn.Sigmoid):
+        return torch.addcmul(value, value, value, value=-1)
+    if isinstance(layer, nn.Tanh):
+        return 1 - value.square()
+    if isinstance(layer, nn.SiLU):
+        s = torch.sigmoid(z)
+        return s + z * (s * (1 - s))
+    if isinstance(layer, nn.Softplus):
+        # beyond the threshold torch takes z itself
+        inside = z * layer.beta <= layer.threshold
+        return torch.where(inside, torch.sigmoid(z * layer.beta), 1.0)
+    if isinstance(layer, nn.Identity):
+        return torch.ones_like(z)
+    raise TypeError(f"the derivatives of {type(layer).__name__} are not known")
+
+
 def derivatives(layer: nn.Module, z: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and curvature of one of :data:`ACTIVATIONS` where its value is known.
 
@@ -50,21 +98,14 @@ def derivatives(layer: nn.Module, z: Tensor, value: Tensor) -> tuple[Tensor, Ten
     Raises:
         TypeError: if the function is another one.
     """
+    first = slope(layer, z, value)
     if isinstance(layer, nn.Sigmoid):
-        slope = value * (1 - value)
-        return slope, slope * (1 - 2 * value)
+        return first, first * (1 - 2 * value)
     if isinstance(layer, nn.Tanh):
-        slope = 1 - value.square()
-        return slope, -2 * value * slope
+        return first, -2 * value * first
     if isinstance(layer, nn.SiLU):
         s = torch.sigmoid(z)
-        steep = s * (1 - s)
-        return s + z * steep, steep * (2 + z * (1 - 2 * s))
-    if isinstance(layer, nn.Softplus):
-        inside = z * layer.beta <= layer.threshold  # beyond, torch takes z itself
-        s = torch.sigmoid(z * layer.beta)
-        bend = torch.where(inside, layer.beta * s * (1 - s), 0.0)
-        return torch.where(inside, s, 1.0), bend
-    if isinstance(layer, nn.Identity):
-        return torch.ones_like(z), torch.zeros_like(z)
-    raise TypeError(f"the derivatives of {type(layer).__name__} are not known")
+        return first, s * (1 - s) * (2 + z * (1 - 2 * s))
+    if isinstance(layer, nn.Softplus):  # a slope of one is beyond the threshold, or bends as little
+        return first, layer.beta * first * (1 - first)
+    return first, torch.zeros_like(z)
