@@ -67,7 +67,7 @@ def intervals(pool: Pool) -> list[dict[str, Any]]:
     train = soap(amorphous_silicon()[:100], progress=False)
     train = CompositionBaseline.fit(train).subtract(train)
     trained = copy.deepcopy(problem.model)
-    fit(trained, train, Objective(mu=1e-3), "lm", lm_settings=LMSettings(200), progress=False)
+    fit(trained, train, Objective(mu=1e-5), "lm", lm_settings=LMSettings(200), progress=False)
     rows = Rigidity(trained, train, Objective(mu=1.0), "row").factor.rows
     largest = float(torch.linalg.matrix_norm(rows, 2)) ** 2
     cases["trained"] = (trained, train, problem.test, MU * largest)
