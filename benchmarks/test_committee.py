@@ -13,6 +13,7 @@ import statistics
 import time
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -47,9 +48,9 @@ class Shared(EpochSampler):
         if self.batch_size is None:
             yield None
             return
-        alike = EpochSampler(len(self.kept), round(self.batch_size / FRACTION), self.seed)
-        alike.set_epoch(self.epoch)
-        for chosen in map(torch.tensor, alike):
+        steps = -(-self.n_structures // self.batch_size)
+        order = generator(self.seed, self.epoch, purpose=2).permutation(len(self.kept))
+        for chosen in map(torch.from_numpy, np.array_split(order, steps)):
             mine = chosen[self.kept[chosen] > 0]
             if len(mine):
                 yield self.own[mine].tolist()

@@ -165,16 +165,17 @@ class Objective:
         """
         if energies.shape != (*local.shape[:-1], len(counts)):
             raise InputError(
-                f"energies have shape {tuple(energies.shape)}, one each of the {len(counts)} "
-                "structures was expected"
+                f"energies have shape {tuple(energies.shape)} and atomic energies "
+                f"{tuple(local.shape)}; one each of the {len(counts)} structures and "
+                f"{len(structure)} atoms was expected"
             )
         atoms = local.to(energies.dtype)
         totals = torch.zeros_like(energies).index_add(-1, structure, atoms)
         return (totals - energies) * self.row_scale(counts).to(atoms)
 
     def data_loss(self, residuals: Tensor) -> Tensor:
-        """1/2 sum of squared weighted residuals, in eV^2, scalar."""
-        return 0.5 * residuals.square().sum()
+        """1/2 sum of squared weighted residuals, shape (..., rows) to (...,), in eV^2."""
+        return 0.5 * residuals.square().sum(-1)
 
     def penalty(self, parameters: Iterable[Tensor]) -> Tensor:
         """1/2 mu |w|^2 over the given parameters, in eV^2, scalar."""

@@ -5,11 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 
 from tests.cases import MODELS, ONE, make_batch, mlp
 from tests.training import dense
-from torchlpr import AtomBatch, Committee, InputError, LinearModel, Objective, fit
-from torchlpr.committee.adam import adam_members
+from torchlpr import (
+    SOAP,
+    AtomBatch,
+    BehlerParrinelloMLP,
+    Committee,
+    InputError,
+    LinearModel,
+    Objective,
+    fit,
+)
+from torchlpr.committee.adam import _parts, adam_members
 from torchlpr.committee.forward import member_energies, vmap_energies
 from torchlpr.committee.networks import distinct_columns
 from torchlpr.committee.stacked import StackedLoss
@@ -98,7 +108,7 @@ def test_adam_together_is_adam_alone(name: str) -> None:
     assert min(rates) < settings.lr  # the plateau was met, or this would not show it
 
 
-def adam_alone(model, batch, kept, settings: AdamSettings, shared: int) -> tuple[float, int]:
+def adam_alone(model, batch, kept, settings: AdamSettings, steps: int) -> tuple[float, int]:
     """torch.optim on what one member sees of each shared mini-batch; its rate and idle steps."""
     adam = torch.optim.Adam(model.parameters(), settings.lr)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -106,10 +116,10 @@ def adam_alone(model, batch, kept, settings: AdamSettings, shared: int) -> tuple
     )
     idle = 0
     for epoch in range(settings.epochs):
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(kept))
+        order = np.random.default_rng([settings.seed, epoch, 2]).permutation(len(kept))
         losses = []
-        for start in range(0, len(kept), shared):
-            own = [m for m in order[start : start + shared].tolist() if kept[m]]
+        for part in np.array_split(order, steps):
+            own = [m for m in part.tolist() if kept[m]]
             idle += not own
             if not own:
                 continue
@@ -124,9 +134,9 @@ def adam_alone(model, batch, kept, settings: AdamSettings, shared: int) -> tuple
     return adam.param_groups[0]["lr"], idle
 
 
-@pytest.mark.parametrize(("size", "shared"), [(1, 3), (2, 7), (3, 10)])
+@pytest.mark.parametrize(("size", "steps"), [(1, 3), (2, 2), (3, 1)])
 @pytest.mark.parametrize("name", [*NETWORKS, "linear"])
-def test_shared_mini_batches_are_mini_batches_alone(name: str, size: int, shared: int) -> None:
+def test_shared_mini_batches_are_mini_batches_alone(name: str, size: int, steps: int) -> None:
     """With atoms in any order, and members that see nothing of a mini-batch."""
     types, build = MODELS[name]
     given, model = make_batch(10, types), build()
@@ -142,11 +152,54 @@ def test_shared_mini_batches_are_mini_batches_alone(name: str, size: int, shared
     ends = []
     for kept, weights in zip(tasks.kept, found, strict=True):
         alone = build()
-        ends.append(adam_alone(alone, batch, kept, settings, shared))
+        ends.append(adam_alone(alone, batch, kept, settings, steps))
         np.testing.assert_allclose(weights, dense.flat(alone), rtol=0, atol=1e-9)
     rates, idle = zip(*ends, strict=True)
     assert min(rates) < settings.lr
-    assert sum(idle) == 0 if shared == 10 else sum(idle) > 0
+    assert sum(idle) == 0 if steps == 1 else sum(idle) > 0
+
+
+def test_a_shuffle_is_not_what_chose_a_member() -> None:
+    """Equal seeds: each epoch's mini-batches hold about as many of each member's structures."""
+    model, batch = LinearModel(4, ONE), make_batch(100)
+    tasks = draw_tasks("subsample", batch, OBJECTIVE, 4, 5, 80, 0.0, 0)
+    stack = StackedLoss(model, batch, OBJECTIVE, tasks)
+    for epoch in range(5):
+        parts = list(_parts(stack, AdamSettings(batch_size=16), epoch))
+        assert len(parts) == 5
+        assert torch.stack([part.seen for part in parts]).min() >= 10
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_derivatives_of_features_are_no_obstacle(size: int | None) -> None:
+    """Repeated columns are left out, and the derivatives that a batch may bring with them."""
+    cells = [bulk("Si", cubic=True) for _ in range(4)]
+    for number, cell in enumerate(cells):
+        cell.rattle(0.1, seed=number)
+        cell.info["energy"] = float(number)
+    soap = SOAP(
+        cutoff=3.0, max_radial=2, max_angular=2, width=0.5, smoothing=0.5, types=["Si"]
+    )  # fmt: skip
+    with_them, without = (soap(cells, progress=False, derivatives=d) for d in (True, False))
+    model = BehlerParrinelloMLP(with_them.features.shape[1], ["Si"], (3,), seed=0)
+    options = {"sigma": 0.1, "settings": AdamSettings(5, batch_size=size), "progress": False}
+    first, second = (
+        Committee.train(model, batch, OBJECTIVE, 2, **options).weights
+        for batch in (with_them, without)
+    )
+    assert first.equal(second)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "linear"])
+def test_predictions_are_differentiable(name: str) -> None:
+    types, build = MODELS[name]
+    batch, model = make_batch(3, types), build()
+    committee = Committee(model, torch.from_numpy(dense.flat(model)).expand(2, -1))
+    x = batch.features.clone().requires_grad_(True)
+    moved = AtomBatch(x, batch.types, batch.structure)
+    (found,) = torch.autograd.grad(committee.predict(moved).atoms.mean.sum(), x)
+    (expected,) = torch.autograd.grad(committee.member(0)(x, batch.types).sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("structures", [8, 60])
@@ -316,11 +369,6 @@ BAD = {
     "closed": (NETWORK, {"optimizer": "closed-form", "sigma": 0.1}, "not linear in its param"),
     "start": (NETWORK, {"start": "zero", "sigma": 0.1}, "'zero' is unknown"),
     "foreign": (Foreign(), {"sigma": 0.1}, "use start='model'"),
-    "batches": (
-        NETWORK,
-        {"sigma": 0.1, "settings": AdamSettings(batch_size=0)},
-        "batch_size must be at least 1 or None for all, not 0",
-    ),
     "early": (
         NETWORK,
         {"sigma": 0.1, "settings": AdamSettings(early_stopping=2)},

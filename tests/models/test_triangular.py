@@ -40,6 +40,10 @@ def test_rows_over_the_gram_matrix_of_a_triangle() -> None:
 def test_derivatives_and_batches(upper: bool) -> None:
     triangle = _triangle(5, 1) if upper else _triangle(5, 1).mT
     rows = torch.randn(3, 4, 5, dtype=torch.float64).requires_grad_()
+    expected = torch.stack([solve_rows(triangle, part, upper) for part in rows])
+    torch.testing.assert_close(solve_rows(triangle, rows, upper), expected, rtol=1e-14, atol=0)
+    each = triangle.expand(3, 5, 5)
+    torch.testing.assert_close(solve_rows(each, rows, upper), expected, rtol=1e-14, atol=0)
     assert torch.autograd.gradcheck(lambda t, b: solve_rows(t, b, upper), (
         triangle.clone().requires_grad_(), rows,
     ))  # fmt: skip

@@ -30,7 +30,7 @@ def mlp() -> nn.Module:
         ({"epochs": 0}, "epochs must be positive"),
         ({"lr": -1.0}, "lr positive"),
         ({"factor": 1.0}, "factor between 0 and 1"),
-        ({"epochs": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        *(({"batch_size": size}, "batch_size must be at least 1") for size in (0, 2.5, True)),
         ({"early_stopping": 0}, "early_stopping must be positive, not 0"),
         ({"early_stopping": 5}, "early_stopping 5 needs structures to validate on; give valid"),
         ({"epochs": 1, "seed": -1}, "seed must not be negative"),

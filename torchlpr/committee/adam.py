@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from torchlpr.committee.stacked import StackedLoss
+from torchlpr.committee.tasks import generator
 from torchlpr.errors import InputError
-from torchlpr.structures.epochs import EpochSampler
 from torchlpr.training import AdamSettings
 
 __all__ = ["adam_members"]
@@ -80,8 +81,8 @@ def adam_members(
 ) -> Tensor:
     """Train all members, on full batches or on mini-batches that they share.
 
-    Of a shared mini-batch each member takes the structures that it sees: ``batch_size`` on
-    average. It so makes as many steps as it would alone.
+    Of a shared mini-batch each member takes the structures that it sees: about ``batch_size``, so
+    that there are as many steps as there would be alone.
 
     Args:
         stack: their losses.
@@ -119,10 +120,6 @@ def adam_members(
 
 def _check(settings: AdamSettings) -> None:
     """Refuse what members that train together cannot do."""
-    if settings.batch_size is not None and settings.batch_size < 1:
-        raise InputError(
-            f"batch_size must be at least 1 or None for all, not {settings.batch_size}"
-        )
     if settings.iterations is not None or settings.final_lr is not None:
         raise InputError(
             "a committee trains for epochs and halves its learning rate at plateaus; leave "
@@ -137,13 +134,11 @@ def _check(settings: AdamSettings) -> None:
 
 def _parts(stack: StackedLoss, settings: AdamSettings, epoch: int) -> Iterator[StackedLoss]:
     """The losses of an epoch's steps."""
-    structures = stack.tasks.kept.shape[1]
-    size = settings.batch_size or structures
-    shared = round(size * structures / float(stack.seen.mean()))
-    if shared >= structures:
+    seen = int(stack.seen.max())
+    steps = -(-seen // (settings.batch_size or seen))
+    if steps == 1:
         yield stack
         return
-    sampler = EpochSampler(structures, shared, settings.seed)
-    sampler.set_epoch(epoch)
-    for chosen in sampler:
-        yield stack.on(torch.tensor(chosen, device=stack.seen.device))
+    order = generator(settings.seed, epoch, purpose=2).permutation(stack.tasks.kept.shape[1])
+    for chosen in np.array_split(order, steps):
+        yield stack.on(torch.from_numpy(chosen).to(stack.seen.device))

@@ -112,7 +112,8 @@ class Committee:
             sigma: noise of the rows sqrt(c) E/n for sample-then-optimise, in eV. None takes the
                 maximum of the marginal likelihood sigma^2 = 2 L_min/M for linear and kernel
                 heads; a network needs a number, such as the error of its fit.
-            seed: of everything random; a member depends on it and on its own number alone.
+            seed: of everything random but mini-batches, whose order all members share and
+                ``settings.seed`` gives; a member depends on seeds and its own number alone.
             optimizer: "closed-form" for linear and kernel heads; for networks "lm", "adam" or
                 "adam+lm"; "auto" is the closed form where there is one, "adam" where its
                 settings are given, else "lm".
@@ -120,7 +121,7 @@ class Committee:
                 the ``model`` for all (then members stay in its valley, which is what its
                 rigidity describes).
             settings: of Adam. Mini-batches are shared: a member takes those structures of each
-                that it sees, ``batch_size`` of them on average.
+                that it sees, about ``batch_size`` of them.
             lm_settings: of Levenberg-Marquardt; members take no Newton steps.
             progress: whether to show a bar.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -12,7 +13,7 @@ __all__ = ["member_energies", "vmap_energies"]
 
 
 def member_energies(model: nn.Module, weights: Tensor, features: Tensor, types: Tensor) -> Tensor:
-    """Atomic energies of all members.
+    """Atomic energies of all members; differentiable.
 
     Args:
         model: float64 module that all members share; its own weights play no part.
@@ -24,7 +25,8 @@ def member_energies(model: nn.Module, weights: Tensor, features: Tensor, types: 
     Returns:
         Energies in eV, shape (members, atoms).
     """
-    if isinstance(model, BehlerParrinelloMLP):
+    wanted = torch.is_grad_enabled() and (features.requires_grad or weights.requires_grad)
+    if isinstance(model, BehlerParrinelloMLP) and not wanted:
         return MemberNetworks(model, weights, features, types).energies
     return vmap_energies(model, weights, features, types)
 

@@ -47,7 +47,7 @@ class StackedLoss:
         self._data, self._column, self.counts = self.batch, None, self.batch.counts
         if isinstance(self.model, BehlerParrinelloMLP):
             distinct, self._column = distinct_columns(self.batch.features)
-            self._data = replace(self.batch, features=distinct)
+            self._data = AtomBatch(distinct, self.batch.types, self.batch.structure)
 
     def select(self, members: Tensor) -> StackedLoss:
         """The losses of some members, sharing everything else."""
@@ -63,8 +63,8 @@ class StackedLoss:
             structures: their numbers, shape (n,).
 
         Returns:
-            Losses whose mean over mini-batches of equal size is that of all structures; a member
-            that sees none of these has no data term.
+            Losses and gradients whose mean over mini-batches, of which a member sees as many
+            each, is that of all structures; one that sees none of these has no data term.
         """
         sizes = self.counts[structures]
         number = torch.repeat_interleave(sizes)
@@ -98,16 +98,18 @@ class StackedLoss:
         structure, labels = self._data.structure, self.tasks.energies
         return self.objective.residuals(energies, structure, self.counts, labels) * self.tasks.kept
 
+    @torch.no_grad()
     def losses(self, weights: Tensor) -> Tensor:
         """Loss of each member in eV^2, shape (members,)."""
         return self.losses_of(self.residuals(weights), weights)
 
+    @torch.no_grad()
     def losses_of(self, residuals: Tensor, weights: Tensor) -> Tensor:
         """Loss of each member from its residuals, in eV^2, shape (members,)."""
         return self._data_losses(residuals) + self._penalties(weights - self.tasks.centres)
 
     def _data_losses(self, residuals: Tensor) -> Tensor:
-        return 0.5 * residuals.square().sum(1) * self._scale
+        return self.objective.data_loss(residuals) * self._scale
 
     def _penalties(self, away: Tensor) -> Tensor:
         return 0.5 * self.objective.mu * away.square().sum(1)

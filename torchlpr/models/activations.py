@@ -98,14 +98,15 @@ def derivatives(layer: nn.Module, z: Tensor, value: Tensor) -> tuple[Tensor, Ten
     Raises:
         TypeError: if the function is another one.
     """
+    if isinstance(layer, nn.SiLU):
+        s = torch.sigmoid(z)
+        steep = s * (1 - s)
+        return s + z * steep, steep * (2 + z * (1 - 2 * s))
     first = slope(layer, z, value)
     if isinstance(layer, nn.Sigmoid):
         return first, first * (1 - 2 * value)
     if isinstance(layer, nn.Tanh):
         return first, -2 * value * first
-    if isinstance(layer, nn.SiLU):
-        s = torch.sigmoid(z)
-        return first, s * (1 - s) * (2 + z * (1 - 2 * s))
     if isinstance(layer, nn.Softplus):  # a slope of one is beyond the threshold, or bends as little
         return first, layer.beta * first * (1 - first)
     return first, torch.zeros_like(z)

@@ -1,4 +1,4 @@
-"""Rows times the inverse of a triangle, by the call that leaves them where they lie."""
+"""Rows times the inverse of a triangle."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ __all__ = ["solve_gram_rows", "solve_rows"]
 def solve_rows(triangle: Tensor, rows: Tensor, upper: bool) -> Tensor:
     """X with X T = B.
 
-    As T^T X^T = B^T: a row-major B is in LAPACK's order then, which spares copies. That is up to
-    four times faster for few rows.
+    As T^T X^T = B^T, in which a row-major B is in LAPACK's order: up to four times faster for few
+    rows.
 
     Args:
-        triangle: T, shape (..., n, n).
+        triangle: T, shape (n, n), or one for each batch of rows, (..., n, n).
         rows: B, shape (..., k, n).
         upper: whether T is an upper triangle.
 
     Returns:
         Shape (..., k, n).
     """
-    return torch.linalg.solve_triangular(triangle.mT, rows.mT, upper=not upper).mT
+    shape = rows.shape
+    if triangle.ndim == 2:  # or torch would copy T for each batch
+        rows = rows.flatten(0, -2)
+    return torch.linalg.solve_triangular(triangle.mT, rows.mT, upper=not upper).mT.reshape(shape)
 
 
 def solve_gram_rows(triangle: Tensor, rows: Tensor) -> Tensor:

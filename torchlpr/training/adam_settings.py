@@ -48,6 +48,11 @@ class AdamSettings:
                 f"epochs must be positive, lr positive and factor between 0 and 1, not "
                 f"{self.epochs}, {self.lr} and {self.factor}"
             )
+        size = self.batch_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise InputError(
+                f"batch_size must be at least 1, a whole number, or None for all, not {size!r}"
+            )
         if self.iterations is not None and self.iterations < 1:
             raise InputError(
                 f"iterations must be positive, or None to train for whole epochs, not "

@@ -22,7 +22,7 @@ __all__ = [
     "row_system",
 ]
 
-CHUNK_BYTES = 30 * 2**20  # as torchlpr takes
+CHUNK_BYTES = 30 * 2**20  # as torchlpr takes where it asks for new memory
 
 
 class Inverse(NamedTuple):
