@@ -2,8 +2,8 @@
 
 Each member sees four fifths of the structures. The single trainings are those of `fit`: Adam on
 the member's own structures, from the same weights and with the same mini-batches. Their losses
-must agree at the end. TORCHLPR_COMMITTEE=1000,5,16 makes 1000 structures of 64 atoms and 5 epochs
-of mini-batches of 16, 1000,20 full batches.
+must agree at the end. TORCHLPR_COMMITTEE=1000,30,16 makes 1000 structures of 64 atoms and 30
+epochs of mini-batches of 16, 1000,20 full batches.
 """
 
 import copy
@@ -32,7 +32,7 @@ from torchlpr.structures.embedded import amorphous_silicon
 from torchlpr.structures.epochs import EpochSampler
 from torchlpr.training import AdamSettings, train_network
 
-STRUCTURES, EPOCHS, *SIZE = map(int, os.environ.get("TORCHLPR_COMMITTEE", "1000,3,16").split(","))
+STRUCTURES, EPOCHS, *SIZE = map(int, os.environ.get("TORCHLPR_COMMITTEE", "1000,12,8").split(","))
 MEMBERS, FRACTION, ROUNDS = 10, 0.8, 2
 OBJECTIVE, ADAM = Objective(mu=1e-3), AdamSettings(EPOCHS, batch_size=SIZE[0] if SIZE else None)
 

@@ -125,12 +125,12 @@ def draw_tasks(
 
 
 def generator(seed: int, member: int, purpose: int = 0) -> np.random.Generator:
-    """Random numbers of one member for one purpose, independent of all others.
+    """Random numbers of one member, or one epoch, for one purpose, independent of all others.
 
     Args:
-        seed: of the committee.
-        member: its number.
-        purpose: 0 for its task, 1 for its initial weights.
+        seed: of the committee, or of the order of mini-batches.
+        member: its number, or that of the epoch.
+        purpose: 0 for a member's task, 1 for its initial weights, 2 for an epoch's mini-batches.
 
     Returns:
         The generator.
